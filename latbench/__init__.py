@@ -1,0 +1,1 @@
+"""Measure, predict and search the latency of neural architectures on any hardware."""

@@ -1,0 +1,114 @@
+"""The contract of a backend: a runtime on a device that compiles a model and runs it once, timed.
+
+A backend is one class. It compiles and times ONE run; warm-up, rounds, references, stopping and statistics
+belong to the core (`latbench.measure`), so that every backend is measured in the same way::
+
+    class SleepBackend:
+        name = "sleep"
+
+        def device(self) -> Device:
+            return Device(name="this machine", kind="cpu")
+
+        def compile(self, model: Model, options: CompileOptions) -> Compiled:
+            return CompiledSleep(model)
+
+The constructor takes no arguments and raises `PluginError` where the library or the device is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from latbench.model import Model
+
+Fact = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What is measured on: every fact that a latency depends on and that does not change while measuring.
+
+    Args:
+        name: the marketing name of the chip, as the driver or the kernel gives it.
+        kind: ``"cpu"``, ``"cuda"``, ...
+        facts: everything else that must be equal for two latencies to be comparable: library versions, driver,
+            instruction set, power limit. What moves while measuring (clocks, temperature) is `HasState`'s.
+    """
+
+    name: str
+    kind: str
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """How a model is compiled.
+
+    Args:
+        precision: ``"fp32"``, ``"fp16"``, ...; a backend that cannot build it raises `UsageError`.
+        threads: how many threads one inference may use.
+        options: the backend's own options, as given by ``--option key=value``. An unknown key is a `UsageError`
+            (`check_options` raises it).
+    """
+
+    precision: str = "fp32"
+    threads: int = 1
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Compiled(Protocol):
+    """A compiled model that holds its sample inputs. A context manager: leaving it frees the target."""
+
+    clock: str
+    """What `run` is timed with: ``"thread_cpu"``, ``"wall"``, ``"cuda_events"``, ..."""
+
+    def run(self) -> float:
+        """Run one inference to completion and return its seconds on the target's own clock."""
+        ...
+
+    def outputs(self) -> list[NDArray[Any]]:
+        """Return the outputs for the sample inputs, in the model's order."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Backend(Protocol):
+    """A runtime on a device. See the module's docstring."""
+
+    name: ClassVar[str]
+    """Equals the entry-point name."""
+
+    def device(self) -> Device:
+        """Return the device that this backend measures."""
+        ...
+
+    def compile(self, model: Model, options: CompileOptions) -> Compiled:
+        """Compile `model`.
+
+        Raises:
+            UsageError: the options ask for what this backend does not have.
+            CompileError: the runtime refused the model.
+        """
+        ...
+
+
+@runtime_checkable
+class HasState(Protocol):
+    """A backend whose device has a state that moves while measuring: clocks, temperature, throttling."""
+
+    def state(self) -> Mapping[str, Fact]:
+        """Return the state now. Called between batches, never while timing."""
+        ...

@@ -1,0 +1,72 @@
+"""The exceptions of latbench.
+
+    LatbenchError
+    ├── UsageError                  the user can mend it; the command line exits with 2
+    │   ├── PluginError             an unknown name, a missing library or device, two packages under one name
+    │   ├── ParseError              a text that is no architecture of the space
+    │   ├── ShapeError              an array or alphas of the wrong shape (also a ValueError)
+    │   ├── ModelError              a model file or factory that cannot be used
+    │   ├── StoreError              a store of another space, device or schema; a folder that cannot be written
+    │   ├── PredictorFileError      a truncated, foreign or mismatched predictor file
+    │   └── DataError               values that cannot be latencies: NaN, negative, too few
+    └── MeasurementError            the target failed; the command line exits with 1
+        ├── CompileError            the backend could not compile the model
+        ├── OutputMismatchError     the compiled model computes something else than the module
+        └── WorkerDiedError         the process that measured crashed, hung or ran out of memory
+
+Every message states the fact, then the remedy: ``no backend named 'cppu': did you mean 'cpu'?``
+"""
+
+from __future__ import annotations
+
+
+class LatbenchError(Exception):
+    """The base of every exception that latbench raises on purpose."""
+
+
+class UsageError(LatbenchError):
+    """The user can mend it: the message says how."""
+
+
+class PluginError(UsageError):
+    """A plug-in is unknown, not available here, or registered twice."""
+
+
+class ParseError(UsageError):
+    """A text does not parse; the message says where."""
+
+
+class ShapeError(UsageError, ValueError):
+    """An array has the wrong shape; the message gives the expected and the given one."""
+
+
+class ModelError(UsageError):
+    """A model file or factory cannot be used."""
+
+
+class StoreError(UsageError):
+    """A store cannot be opened or written, or holds another space, device or schema."""
+
+
+class PredictorFileError(UsageError):
+    """A predictor file is truncated, foreign, or made for something else."""
+
+
+class DataError(UsageError):
+    """Values that cannot be used as labels: NaN, negative, or too few of them."""
+
+
+class MeasurementError(LatbenchError):
+    """The target failed while compiling or running a model."""
+
+
+class CompileError(MeasurementError):
+    """The backend could not compile the model."""
+
+
+class OutputMismatchError(MeasurementError):
+    """The compiled model's outputs differ from the module's."""
+
+
+class WorkerDiedError(MeasurementError):
+    """The process that measured crashed, hung or ran out of memory."""

@@ -1,0 +1,132 @@
+"""Entry points -> plug-ins. The only place that loads them.
+
+A plug-in is named by its entry point, or as ``module:Class`` when it is not installed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from latbench.errors import PluginError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of plug-in: its word in messages and its entry-point group."""
+
+    word: str
+    group: str
+
+
+BACKENDS = Kind("backend", "latbench.backends")
+METERS = Kind("meter", "latbench.meters")
+PREDICTORS = Kind("predictor", "latbench.predictors")
+SPACES = Kind("space", "latbench.spaces")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """Whether a plug-in can be used here; `reason` says why not, and how to get it."""
+
+    name: str
+    package: str
+    available: bool
+    reason: str = ""
+
+
+def names(kind: Kind) -> list[str]:
+    """Return the registered names, sorted."""
+    return sorted(_registered(kind))
+
+
+def load(kind: Kind, name: str) -> Any:
+    """Return the class (or factory) of a plug-in.
+
+    Raises:
+        PluginError: the name is unknown or registered twice, or a library is missing.
+    """
+    if ":" in name:
+        return _import(kind, EntryPoint(name, name, kind.group))
+    found = _registered(kind).get(name)
+    if found is None:
+        raise PluginError(f"no {kind.word} named {name!r}: {_suggestion(kind, name)}")
+    packages = sorted({_package(point) for point in found})
+    if len(found) > 1:
+        raise PluginError(
+            f"{kind.word} {name!r} is registered by {' and '.join(packages)}: uninstall one, or name the class as 'module:Class'"
+        )
+    return _import(kind, found[0])
+
+
+def configure(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
+    """Build a plug-in with keywords.
+
+    Raises:
+        PluginError: see `load`, or the device is missing.
+        UsageError: a keyword that the plug-in does not take.
+    """
+    plugin = load(kind, name)
+    try:
+        return plugin(**config)
+    except TypeError as error:
+        raise UsageError(f"{kind.word} {name!r} cannot be built with {dict(config)}: {error}") from error
+
+
+def status(kind: Kind, name: str) -> PluginStatus:
+    """Try a plug-in without raising: build it with its defaults."""
+    package = " and ".join(sorted({_package(point) for point in _registered(kind).get(name, [])}))
+    try:
+        load(kind, name)()
+    except UsageError as error:
+        return PluginStatus(name, package, available=False, reason=str(error))
+    return PluginStatus(name, package, available=True)
+
+
+@cache
+def _registered(kind: Kind) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=kind.group):
+        same = found.setdefault(point.name, [])
+        # An editable install beside a wheel lists one entry point twice; only two packages are a conflict.
+        if all(_package(other) != _package(point) for other in same):
+            same.append(point)
+    return found
+
+
+def _import(kind: Kind, point: EntryPoint) -> Any:
+    module_name, _, attribute = point.value.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name == module_name:
+            raise PluginError(f"{kind.word} {point.name!r} is in a module that does not exist: {module_name!r}") from error
+        raise PluginError(
+            f"{kind.word} {point.name!r} needs {error.name!r}: {_install_command(point, error.name or '')}"
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise PluginError(f"module {module_name!r} has no {attribute!r}: name a {kind.word} as 'module:Class'") from error
+
+
+def _install_command(point: EntryPoint, library: str) -> str:
+    if point.dist is not None and point.name in (point.dist.metadata.get_all("Provides-Extra") or []):
+        return f"pip install '{point.dist.name}[{point.name}]'"
+    return f"pip install {library}"
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value.partition(":")[0]
+
+
+def _suggestion(kind: Kind, name: str) -> str:
+    close = difflib.get_close_matches(name, names(kind), n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"choose one of {', '.join(names(kind)) or '(none is installed)'}, or name a class as 'module:Class'"

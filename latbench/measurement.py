@@ -71,6 +71,8 @@ class Measurement:
         value: the estimate, in the conditions' unit.
         low: lower end of its 95% confidence interval.
         high: upper end.
+        reference: the geometric mean of the session's references, in the unit; dividing by it makes sessions
+            comparable (`latbench.profile.Profile.y`). None where no reference rode along.
         replicate: 0 for the first measurement of a subject, 1 for its blind duplicate in another process.
         blocks: the value of each visit, in visiting order, before drift is removed.
         wall: the median wall time of a run around the target's own clock, in ms; None where it is the same clock.
@@ -91,6 +93,7 @@ class Measurement:
     value: float
     low: float
     high: float
+    reference: float | None = None
     replicate: int = 0
     blocks: tuple[float, ...] = ()
     wall: float | None = None

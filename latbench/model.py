@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-    from latbench.space import Architecture, SearchSpace
+    from latbench.space import Architecture, Operation, SearchSpace
 
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -30,6 +31,9 @@ class Model:
         inputs: sample inputs by name, batch first, in the order of the module's arguments.
         module: builds the torch module (in eval mode); None for a model that came as an ONNX file.
         onnx: gives the ONNX file; None writes it from the module.
+
+    Attributes:
+        build_ms: time spent so far on building the module and writing the ONNX file.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Model:
             raise TypeError("a Model needs a module or an ONNX file")
         self.name = name
         self.inputs = dict(inputs)
+        self.build_ms = 0.0
         self._build_module = module
         self._read_onnx = onnx
 
@@ -57,6 +62,12 @@ class Model:
         """Build an architecture of a search space for inputs of ``(batch, *space.input_shape)``."""
         inputs = {"x": sample_input((batch, *space.input_shape))}
         return cls(str(architecture), inputs, module=lambda: space.build(architecture))
+
+    @classmethod
+    def from_operation(cls, space: SearchSpace, operation: Operation, *, batch: int = 1) -> Model:
+        """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
+        inputs = {"x": sample_input((batch, *operation.input_shape))}
+        return cls(operation.key, inputs, module=lambda: space.build_operation(operation))
 
     @classmethod
     def from_onnx(cls, path: str | Path, inputs: Inputs | None = None) -> Model:
@@ -80,7 +91,10 @@ class Model:
                 f"{self.name} came as an ONNX file and has no torch module: "
                 "measure it on a backend that runs ONNX, or give a 'module:factory'"
             )
-        return self._build_module().eval()
+        start = time.perf_counter()
+        module = self._build_module().eval()
+        self.build_ms += (time.perf_counter() - start) * 1e3
+        return module
 
     @property
     def has_module(self) -> bool:
@@ -94,12 +108,16 @@ class Model:
             return self._read_onnx()
         from latbench.onnx_export import export_onnx
 
-        return export_onnx(self.module, self.inputs)
+        module = self.module
+        start = time.perf_counter()
+        data = export_onnx(module, self.inputs)
+        self.build_ms += (time.perf_counter() - start) * 1e3
+        return data
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """The SHA-256 of the ONNX file, weights included."""
-        return hashlib.sha256(self.onnx).hexdigest()
+        """The SHA-256 of the ONNX file, weights included; empty while no backend has asked for the file."""
+        return hashlib.sha256(self.onnx).hexdigest() if "onnx" in self.__dict__ else ""
 
     def reference_outputs(self) -> list[NDArray[Any]]:
         """Return the module's own outputs for the sample inputs, what every compiled form is held against."""
@@ -111,9 +129,11 @@ class Model:
         return [output.numpy() for output in outputs]
 
 
-def sample_input(shape: tuple[int, ...], *, seed: int = 0) -> NDArray[np.float32]:
-    """Draw a standard normal float32 array, the same one for a shape every time."""
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+def sample_input(shape: tuple[int, ...], *, dtype: np.dtype[Any] | type = np.float32, seed: int = 0) -> NDArray[Any]:
+    """Draw a standard normal array, the same one for a shape every time; integer types give zeros, valid indices."""
+    if not np.issubdtype(dtype, np.floating):
+        return np.zeros(shape, dtype)
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(dtype)
 
 
 def _read_onnx_file(path: Path) -> tuple[bytes, onnx.ModelProto]:
@@ -147,7 +167,5 @@ def _declared_inputs(model: onnx.ModelProto, path: Path) -> dict[str, NDArray[An
             raise ModelError(
                 f"input {value.name!r} of {path} has no fixed shape: give it with --input {value.name}:1x3x224x224:float32"
             )
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-        sample = sample_input(shape)
-        inputs[value.name] = sample.astype(dtype) if np.issubdtype(dtype, np.floating) else np.zeros(shape, dtype)
+        inputs[value.name] = sample_input(shape, dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return inputs

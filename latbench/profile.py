@@ -52,8 +52,8 @@ class Profile:
 
     @cached_property
     def y(self) -> NDArray[np.float64]:
-        """Measured values ``(n,)`` in the conditions' unit."""
-        return np.array([m.value for m in self.first])
+        """Measured values ``(n,)`` in the conditions' unit, with the drift between sessions divided out."""
+        return np.array([self.value(m) for m in self.first])
 
     @cached_property
     def groups(self) -> list[str]:
@@ -63,14 +63,26 @@ class Profile:
     @cached_property
     def duplicates(self) -> NDArray[np.float64]:
         """Pairs ``(pairs, 2)``: the first value of an architecture and that of a blind duplicate."""
-        first = {m.subject: m.value for m in self.first}
+        first = {m.subject: self.value(m) for m in self.first}
         again = [m for m in self.measurements if m.kind == "architecture" and m.replicate > 0 and m.subject in first]
-        return np.array([(first[m.subject], m.value) for m in again]).reshape(-1, 2)
+        return np.array([(first[m.subject], self.value(m)) for m in again]).reshape(-1, 2)
 
     @cached_property
     def operation_costs(self) -> Mapping[str, float]:
         """The operator table: measured value by `latbench.space.Operation.key`; empty where none was measured."""
-        return {m.subject: m.value for m in self.measurements if m.kind == "operation"}
+        return {m.subject: self.value(m) for m in self.measurements if m.kind == "operation"}
+
+    @cached_property
+    def reference(self) -> float | None:
+        """The median over sessions of what the references took; None where none rode along."""
+        sessions = {m.session: m.reference for m in self.measurements if m.reference is not None}
+        return float(np.median(list(sessions.values()))) if sessions else None
+
+    def value(self, measurement: Measurement) -> float:
+        """Return a measured value as the median session would have given it: scaled by its session's references."""
+        if self.reference is None or measurement.reference is None:
+            return measurement.value
+        return measurement.value * self.reference / measurement.reference
 
     def column_facts(self) -> ColumnFacts:
         """Return what the space and this profile know about an encoding's columns."""

@@ -1,1 +1,54 @@
-"""TODO"""
+"""The command line: one file a command; each parses, calls one public function, prints."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from latbench.cli.console import err, print_json
+from latbench.errors import LatbenchError, UsageError
+
+COMMANDS = ("profile", "fit", "predict", "compare", "search", "measure", "backends", "spaces", "export", "import")
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="latbench",
+    help="Measure, predict and search the latency of neural architectures on any hardware.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 2 on the user's mistake, 1 on a failure, 130 on Ctrl-C."""
+    app()
+
+
+def _explained(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a command raises into a message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except LatbenchError as error:
+            err.print(f"error: {error}", markup=False, style="red")
+            if kwargs.get("as_json"):
+                print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+        except KeyboardInterrupt:
+            err.print("stopped: what was measured is kept, and the same command continues")
+            raise typer.Exit(_INTERRUPTED) from None
+
+    return run
+
+
+for _name in COMMANDS:
+    _module = importlib.import_module(f"latbench.cli.{_name}_command")
+    app.command(_name)(_explained(_module.run))

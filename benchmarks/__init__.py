@@ -1,0 +1,1 @@
+"""Every number in RESULTS.md, as a command: ``python -m benchmarks.throughput``, ..."""

@@ -1,0 +1,35 @@
+"""The first lines of every benchmark: what it ran on."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from latbench.measure.environment import cpu_name
+
+PACKAGES = ("latbench", "torch", "onnxruntime", "lightgbm", "scikit-learn")
+
+
+def header(title: str) -> str:
+    """Return title, machine, versions, load and date as Markdown."""
+    versions = ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
+    return (
+        f"## {title}\n\n{cpu_name()}, {psutil.cpu_count()} cores, {platform.system()} {platform.release()}, "
+        f"load {psutil.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}; {datetime.now(UTC):%Y-%m-%d}\n"
+    )
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

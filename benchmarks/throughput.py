@@ -1,0 +1,70 @@
+"""How many DARTS architectures an hour, where the time goes, and how that compares with the usual pipeline.
+
+The usual pipeline is one ``torch.onnx.export``, a fresh session and 50 runs for each architecture; both run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from benchmarks.machine import header, table
+from latbench.measure.session import Settings
+from latbench.profiling import profile_space
+from latbench.spaces.darts import DartsSpace
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=260)
+    parser.add_argument("--usual", type=int, default=5, help="architectures for the usual pipeline")
+    arguments = parser.parse_args()
+    space = DartsSpace()
+    print(header("Throughput: DARTS, 8 cells, C=16, 1x3x32x32, ONNX Runtime CPU, one thread"))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        summary = profile_space(
+            space, "onnxruntime", Path(folder) / "a.db", samples=arguments.samples, settings=Settings()
+        )
+        seconds = time.perf_counter() - start
+    progress = summary.progress
+    per_hour = progress.measured / seconds * 3600
+    usual = usual_pipeline(space, arguments.usual)
+    phases = {**progress.phases, "everything else": seconds - progress.phases.total()}
+    rows = [[name, f"{value / progress.measured * 1e3:.1f}"] for name, value in phases.items()]
+    rows.append(["all", f"{seconds / progress.measured * 1e3:.1f}"])
+    print(table(["phase", "ms per architecture"], rows))
+    print(f"{progress.measured} measurements, blind duplicates included; {summary.noise_floor}; flags {dict(progress.flags)}")
+    print(f"{per_hour:,.0f} an hour; the usual pipeline in the same run: {3600 / usual:,.0f} an hour ({per_hour * usual / 3600:.0f}x)")
+
+
+def usual_pipeline(space: DartsSpace, samples: int) -> float:
+    """Return seconds per architecture of export, session and 50 runs."""
+    times = []
+    for architecture in space.sample(samples, seed=1):
+        start = time.perf_counter()
+        module = space.build(architecture).eval()
+        x = torch.randn(1, *space.input_shape)
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path = f"{folder}/net.onnx"
+            torch.onnx.export(module, (x,), path, dynamo=True, verbose=False)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: x.numpy()}
+        for _ in range(50):
+            session.run(None, feed)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()

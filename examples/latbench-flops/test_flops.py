@@ -1,0 +1,5 @@
+from latbench.testing import BackendSuite
+
+
+class TestFlops(BackendSuite):
+    backend = "flops"

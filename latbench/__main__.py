@@ -1,0 +1,5 @@
+"""``python -m latbench``."""
+
+from latbench.cli import main
+
+main()

@@ -1,0 +1,50 @@
+"""``latbench compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latbench.cli import options as opt
+from latbench.cli.console import out, print_json, print_table
+from latbench.errors import UsageError
+
+
+def run(
+    store: Annotated[Path, typer.Argument(help="The store to learn from and to test on.")],
+    predictors: Annotated[str | None, typer.Option(help="Comma-separated names; all that are available unless given.")] = None,
+    train: Annotated[str, typer.Option(help="Comma-separated numbers of training architectures.")] = "100",
+    seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 5,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Compare predictors on held-out architectures, beside the measured noise floor.
+
+    Isomorphic architectures never straddle training and test; every predictor sees the same splits.
+
+    \b
+    Examples:
+      latbench compare runs/ort.db
+      latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
+    """  # noqa: D301
+    from latbench import plugins
+    from latbench.evaluation.comparison import compare
+    from latbench.store import Store
+
+    registered = plugins.names(plugins.PREDICTORS)
+    chosen = predictors.split(",") if predictors else [n for n in registered if plugins.status(plugins.PREDICTORS, n).available]
+    with Store(store) as opened:
+        comparison = compare(opened.profile(), chosen, train_sizes=_sizes(train), seeds=seeds)
+    if as_json:
+        print_json(comparison.to_json())
+        return
+    print_table(*comparison.table(), title=f"{store}: mean over {seeds} random splits")
+    out.print(f"noise floor: {comparison.noise_floor}", markup=False)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--train {text!r} is not a list of numbers: write for example --train 20,50,100") from error

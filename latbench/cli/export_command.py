@@ -1,0 +1,34 @@
+"""``latbench export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latbench.cli import options as opt
+from latbench.cli.console import out, print_json
+
+
+def run(
+    store: Annotated[Path, typer.Argument(help="The store to read.")],
+    table: Annotated[Path, typer.Argument(help="The .parquet or .csv file to write.")],
+    as_json: opt.AsJson = False,
+) -> None:
+    """Write a store as a Parquet or CSV table, one row a measurement.
+
+    \b
+    Examples:
+      latbench export runs/ort.db runs/ort.parquet
+      latbench export runs/ort.db runs/ort.csv
+    """  # noqa: D301
+    from latbench.store import Store
+    from latbench.tables import export_table
+
+    with Store(store) as opened:
+        rows = export_table(opened, table)
+    if as_json:
+        print_json({"table": str(table), "rows": rows})
+    else:
+        out.print(f"wrote {rows} rows to {table}")

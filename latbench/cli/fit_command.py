@@ -1,0 +1,41 @@
+"""``latbench fit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latbench.cli import options as opt
+from latbench.cli.console import out, print_json
+
+
+def run(
+    store: Annotated[Path, typer.Argument(help="The store to learn from.")],
+    predictor: Annotated[str, typer.Option(help="Predictor name or module:Class; see 'latbench backends'.")] = "mlp",
+    to: Annotated[Path | None, typer.Option("--out", help="The file to write; beside the store unless given.")] = None,
+    samples: Annotated[int | None, typer.Option(help="How many architectures to learn from; all unless given.")] = None,
+    param: Annotated[list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")] = None,
+    seed: opt.Seed = 0,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Fit a predictor to a profile and write it to a file.
+
+    \b
+    Examples:
+      latbench fit runs/ort.db --predictor mlp --out runs/mlp.safetensors
+      latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
+      latbench fit runs/ort.db --predictor sklearn.ensemble:ExtraTreesRegressor
+    """  # noqa: D301
+    from latbench.fitting import fit
+    from latbench.store import Store
+
+    with Store(store) as opened:
+        trained = fit(opened.profile(), predictor, samples=samples, seed=seed, **opt.literals(param, "--param"))
+    path = to or store.with_name(f"{store.stem}-{predictor.replace(':', '.')}.safetensors")
+    trained.save(path)
+    if as_json:
+        print_json({"predictor": str(path), "plugin": predictor, "facts": dict(trained.facts)})
+    else:
+        out.print(f"wrote {path}: {predictor} for {trained.unit} on {trained.conditions.device.name}", markup=False)

@@ -1,0 +1,46 @@
+"""``latbench import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latbench.cli import options as opt
+from latbench.cli.console import out, print_json
+
+
+def run(
+    table: Annotated[Path, typer.Argument(help="The .parquet or .csv file to read.")],
+    store: Annotated[Path, typer.Option(help="The store to write; made if missing.")],
+    space: Annotated[str | None, typer.Option(help="Space of a table that latbench did not write.")] = None,
+    space_option: opt.SpaceOptions = None,
+    architecture: Annotated[str, typer.Option(help="Column of the architectures.")] = "subject",
+    value: Annotated[str, typer.Option(help="Column of the values.")] = "value",
+    unit: Annotated[str, typer.Option(help="Unit of the values.")] = "ms",
+    device: Annotated[str, typer.Option(help="Name of the device they were measured on.")] = "",
+    as_json: opt.AsJson = False,
+) -> None:
+    """Read a Parquet or CSV table into a store: one of latbench's own, or any published latency table.
+
+    \b
+    Examples:
+      latbench import runs/ort.parquet --store runs/copy.db
+      latbench import nb201.parquet --space nasbench201 --architecture arch --value titan_rtx_256 --store runs/titan.db
+    """  # noqa: D301
+    from latbench.tables import import_table
+
+    rows = import_table(
+        table,
+        store,
+        space=opt.space_from(space, space_option) if space else None,
+        architecture_column=architecture,
+        value_column=value,
+        device=device,
+        unit=unit,
+    )
+    if as_json:
+        print_json({"store": str(store), "rows": rows})
+    else:
+        out.print(f"added {rows} measurements to {store}")

@@ -1,0 +1,74 @@
+"""The options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Annotated, Any
+
+import typer
+
+from latbench.errors import UsageError
+from latbench.space import SearchSpace, SpaceSpec
+
+SpaceName = Annotated[str, typer.Option("--space", help="Search space; see 'latbench spaces'.")]
+SpaceOptions = Annotated[
+    list[str] | None, typer.Option("--space-option", "-S", help="A space's configuration, such as cells=5; repeatable.")
+]
+BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench backends'.")]
+BackendOptions = Annotated[
+    list[str] | None, typer.Option("--option", "-O", help="A backend's own option as key=value; repeatable.")
+]
+Precision = Annotated[str, typer.Option(help="Numeric precision of the compiled model, such as fp32 or fp16.")]
+Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
+Batch = Annotated[int, typer.Option(min=1, help="Inputs of one inference.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Timeout = Annotated[float, typer.Option(help="Seconds that one model may take to compile before it counts as failed.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def space_from(name: str, options: list[str] | None) -> SearchSpace:
+    """Build the space that ``--space`` and ``--space-option`` name."""
+    config = pairs(options, "--space-option")
+    return SpaceSpec(name, {key: _integer(key, value) for key, value in config.items()}).create()
+
+
+def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
+    """Read repeated ``key=value`` texts."""
+    result = {}
+    for text in options or []:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"{flag} {text!r} is not key=value: write for example {flag} cells=5")
+        result[key] = value
+    return result
+
+
+def literals(options: list[str] | None, flag: str) -> dict[str, Any]:
+    """Read repeated ``key=value`` texts whose values may be Python literals."""
+    return {key: _literal(value) for key, value in pairs(options, flag).items()}
+
+
+def seconds(text: str | None) -> float | None:
+    """Read a duration such as ``90s``, ``30m``, ``2h`` or ``1h30m``; a bare number is seconds."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if not match or not any(match.groups()):
+        raise UsageError(f"{text!r} is no duration: write for example 90s, 30m, 2h or 1h30m")
+    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+def _integer(key: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"--space-option {key}={text} is no integer: write for example {key}=8") from error
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,121 @@
+"""``latbench profile``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from latbench.cli import options as opt
+from latbench.cli.console import err, out, print_json
+from latbench.profiling import Progress, Summary
+
+
+def run(
+    samples: Annotated[int, typer.Option(help="How many distinct architectures.")],
+    store: Annotated[Path, typer.Option(help="The SQLite file to write; made if missing, continued if there.")],
+    space: opt.SpaceName = "darts",
+    backend: opt.BackendName = "onnxruntime",
+    space_option: opt.SpaceOptions = None,
+    option: opt.BackendOptions = None,
+    operators: Annotated[bool, typer.Option("--operators", help="Also measure the space's operator table.")] = False,
+    precision: opt.Precision = "fp32",
+    threads: opt.Threads = 1,
+    batch: opt.Batch = 1,
+    half_width: Annotated[float, typer.Option(help="Stop a session at this relative 95% half-width.")] = 0.01,
+    max_rounds: Annotated[int, typer.Option(min=2, help="Stop a session after so many rounds.")] = 48,
+    cache: Annotated[str, typer.Option(help="warm: a throw-away run before each timed one; cold: none.")] = "warm",
+    verify: Annotated[str, typer.Option(help="Compare outputs with the module's: all, sample or none.")] = "sample",
+    budget: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
+    seed: opt.Seed = 0,
+    timeout: opt.Timeout = 120.0,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Measure architectures of a search space and keep every value in one SQLite file.
+
+    An interrupted run continues with the same command. Some architectures are measured twice, unknown to the
+    predictors: their disagreement is the noise floor.
+
+    \b
+    Examples:
+      latbench profile --space darts --backend onnxruntime --samples 200 --store runs/ort.db
+      latbench profile --space darts -S cells=5 -S channels=8 --samples 100000 --budget 2h --operators --store runs/a.db
+      latbench profile --space nasbench201 --backend cuda --batch 64 --samples 1000 --store runs/cuda.db
+    """  # noqa: D301 - \b is how typer keeps the lines of a paragraph
+    from latbench.backend import CompileOptions
+    from latbench.measure.session import Settings
+    from latbench.profiling import profile_space
+
+    settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)  # type: ignore[arg-type]
+    columns = ("{task.description}", "[dim]{task.fields[note]}")
+    with Bar(
+        TextColumn(columns[0]),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn(columns[1]),
+        console=err,
+        disable=as_json,
+    ) as bar:
+        line = bar.add_task("measuring", total=None, note="starting workers")
+
+        def draw(progress: Progress) -> None:
+            bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
+
+        summary = profile_space(
+            opt.space_from(space, space_option),
+            backend,
+            store,
+            samples=samples,
+            seed=seed,
+            options=CompileOptions(precision, threads, opt.pairs(option, "--option")),
+            settings=settings,
+            batch=batch,
+            with_operations=operators,
+            budget_seconds=opt.seconds(budget),
+            timeout=timeout,
+            on_progress=draw,
+        )
+    if as_json:
+        print_json(_document(summary))
+    else:
+        _print(summary)
+
+
+def _note(progress: Progress) -> str:
+    parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
+    parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items())]
+    parts += [f"{progress.failures} failed"] if progress.failures else []
+    return ", ".join(parts)
+
+
+def _print(summary: Summary) -> None:
+    progress = summary.progress
+    out.print(
+        f"{summary.store}: {summary.architectures} architectures, {summary.operations} operations, "
+        f"{len(summary.failures)} failures; {progress.measured} new at {progress.per_hour:,.0f} an hour"
+    )
+    out.print(f"noise floor: {summary.noise_floor}")
+    for failure in summary.failures[:5]:
+        out.print(f"failed: {failure.subject}: {failure.reason}", markup=False)
+    if progress.done < progress.total:
+        out.print(f"{progress.total - progress.done} are left: the same command continues")
+
+
+def _document(summary: Summary) -> dict[str, object]:
+    return {
+        "store": str(summary.store),
+        "architectures": summary.architectures,
+        "operations": summary.operations,
+        "measured_now": summary.progress.measured,
+        "per_hour": summary.progress.per_hour,
+        "left": summary.progress.total - summary.progress.done,
+        "flags": dict(summary.progress.flags),
+        "noise_floor": dataclasses.asdict(summary.noise_floor),
+        "failures": [dataclasses.asdict(failure) for failure in summary.failures],
+    }

@@ -1,0 +1,117 @@
+"""``latbench search``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from latbench.cli import options as opt
+from latbench.cli.console import err, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from latbench.fitting import TrainedPredictor
+    from latbench.search.campaign import Step
+    from latbench.search.result import SearchResult
+    from latbench.search.verification import Verification
+
+
+def run(
+    predictor: Annotated[Path, typer.Argument(help="File of a differentiable predictor; its backend measures the result.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, genotypes, histories and plots.")],
+    targets: Annotated[
+        str, typer.Option(help="Comma-separated: none, a number in the predictor's unit, or a share such as 75%.")
+    ] = "none,75%",
+    data: Annotated[str, typer.Option(help="digits, a CIFAR-like .npz file, or module:factory.")] = "digits",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each search.")] = 50,
+    train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of one step.")] = 64,
+    warmup_epochs: Annotated[int, typer.Option(min=0, help="First epochs in which the alphas rest.")] = 0,
+    alpha_lr: Annotated[float, typer.Option(help="Learning rate of the alphas.")] = 3e-4,
+    plots: Annotated[bool, typer.Option(help="Draw the search and the cells; needs the extra 'report'.")] = True,
+    seed: opt.Seed = 0,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Search with the latency loss, train what was found, and measure it on the target.
+
+    Prints accuracy beside asked, predicted and measured latency. An interrupted search continues.
+
+    \b
+    Examples:
+      latbench search runs/mlp.safetensors --out runs/search
+      latbench search runs/mlp.safetensors --targets none,90%,75% --data cifar10.npz --epochs 50 --out runs/cifar
+      latbench search runs/mlp.safetensors --targets 1.2 --out runs/fast --json
+    """  # noqa: D301
+    from latbench.predictor_file import load_predictor
+    from latbench.search.campaign import search_and_verify
+    from latbench.search.data import load_images
+    from latbench.search.result import SearchSettings
+    from latbench.search.training import TrainingSettings
+
+    trained = load_predictor(predictor)
+    settings = SearchSettings(
+        epochs=epochs, batch_size=batch_size, seed=seed, warmup_epochs=warmup_epochs, alpha_lr=alpha_lr
+    )
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, disable=as_json
+    ) as bars:
+        lines: dict[tuple[str, str], int] = {}
+
+        def draw(step: Step) -> None:
+            key = (step.search, step.doing)
+            if key not in lines:
+                lines[key] = bars.add_task(f"{step.doing}, target {step.search}", total=step.total)
+            bars.update(lines[key], completed=step.done)  # type: ignore[arg-type]
+
+        rows, results = search_and_verify(
+            trained,
+            load_images(data, trained.space),
+            targets=targets.split(","),
+            folder=to,
+            settings=settings,
+            training=TrainingSettings(epochs=train_epochs, batch_size=batch_size, seed=seed),
+            on_step=draw,
+        )
+    drawn = _plots(trained, rows, results, to) if plots else []
+    if as_json:
+        print_json({"out": str(to), "unit": trained.unit, "rows": [dataclasses.asdict(row) for row in rows]})
+        return
+    _print(rows, trained.unit)
+    out.print(f"wrote {to}: a checkpoint, genotype.txt and history.json for each target, final.json", markup=False)
+    if drawn:
+        out.print(f"drew {', '.join(path.name for path in drawn)}", markup=False)
+
+
+def _print(rows: Sequence[Verification], unit: str) -> None:
+    columns = ("search", "accuracy", f"asked {unit}", f"predicted {unit}", f"measured {unit}", "95% interval")
+    cells = [
+        (
+            row.name,
+            f"{row.accuracy:.1%}",
+            "-" if row.asked is None else f"{row.asked:.4f}",
+            f"{row.predicted:.4f}",
+            f"{row.measured:.4f}",
+            f"{row.low:.4f} - {row.high:.4f}",
+        )
+        for row in rows
+    ]
+    print_table(columns, cells)
+
+
+def _plots(
+    trained: TrainedPredictor, rows: Sequence[Verification], results: dict[str, SearchResult], folder: Path
+) -> list[Path]:
+    from latbench.report import draw_cells, search_history
+
+    histories = {row.name: result.history for row, result in zip(rows, results.values(), strict=True)}
+    target = next((row.asked for row in rows if row.asked is not None), None)
+    figures = {"search.png": search_history(histories, trained.space, target=target, unit=trained.unit)}
+    for number, (row, result) in enumerate(zip(rows, results.values(), strict=True), start=1):
+        figures[f"cells-{number}.png"] = draw_cells(trained.space, result.architecture, title=row.name)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=150)
+    return [folder / name for name in figures]

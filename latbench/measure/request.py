@@ -1,0 +1,110 @@
+"""What a session is asked to measure, as plain values: it travels to a worker process as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from latbench import plugins
+from latbench.backend import CompileOptions
+from latbench.errors import ParseError
+from latbench.measure.session import Notify, SessionResult, Settings, Task, run_session
+from latbench.measurement import SubjectKind
+from latbench.model import Model
+from latbench.space import Operation, SearchSpace, SpaceSpec
+
+REFERENCES = 3
+_REFERENCE_SEED = 20200
+"""Draws the references of a space; part of what makes two profiles comparable, so it never changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What to measure: an architecture's string form, an operation's key, or an ONNX file or ``module:factory``."""
+
+    kind: SubjectKind
+    text: str
+    replicate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """One session.
+
+    Args:
+        session: its name in the records.
+        backend: plug-in name or ``module:Class``.
+        options: how models are compiled.
+        settings: how they are measured.
+        space: what the subjects belong to.
+        batch: inputs of one inference.
+        seed: draws the visiting order.
+        subjects: what to measure, references among them.
+    """
+
+    session: str
+    backend: str
+    options: CompileOptions
+    settings: Settings
+    space: SpaceSpec
+    batch: int
+    seed: int
+    subjects: tuple[Subject, ...]
+
+    def to_json(self) -> str:
+        """Write the request as one line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SessionRequest:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(
+            **{
+                **values,
+                "options": CompileOptions(**values["options"]),
+                "settings": Settings(**values["settings"]),
+                "space": SpaceSpec(**values["space"]),
+                "subjects": tuple(Subject(**subject) for subject in values["subjects"]),
+            }
+        )
+
+    def run(self, notify: Notify) -> SessionResult:
+        """Run the session in this process; see `latbench.measure.session.run_session`."""
+        backend = plugins.configure(plugins.BACKENDS, self.backend, {})
+        tasks = _tasks(self.subjects, self.space.create(), self.batch)
+        result = run_session(
+            backend, tasks, self.options, self.settings, seed=self.seed, session=self.session, notify=notify
+        )
+        if result.conditions is None:
+            return result
+        # The records say what loads the backend again, which for a class that is not installed is not its name.
+        return dataclasses.replace(result, conditions=dataclasses.replace(result.conditions, backend=self.backend))
+
+
+def references(space: SearchSpace) -> tuple[Subject, ...]:
+    """Return the fixed architectures of a space that ride along in every session."""
+    return tuple(Subject("reference", str(a)) for a in space.sample(REFERENCES, seed=_REFERENCE_SEED))
+
+
+def operations(space: SearchSpace) -> dict[str, Operation]:
+    """Return the distinct operations of a space by key, in the order of its columns."""
+    return {operation.key: operation for column in space.columns for operation in column.operations}
+
+
+def _tasks(subjects: Sequence[Subject], space: SearchSpace, batch: int) -> list[Task]:
+    table = operations(space) if any(subject.kind == "operation" for subject in subjects) else {}
+
+    def build(subject: Subject) -> Model:
+        if subject.kind == "operation":
+            if subject.text not in table:
+                raise ParseError(f"no operation {subject.text!r} in {SpaceSpec.of(space)}: see 'latbench spaces'")
+            return Model.from_operation(space, table[subject.text], batch=batch)
+        return Model.from_architecture(space, space.parse(subject.text), batch=batch)
+
+    def task(subject: Subject) -> Task:
+        return Task(subject.kind, subject.text, lambda: build(subject), subject.replicate)
+
+    return [task(subject) for subject in subjects]

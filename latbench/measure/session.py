@@ -1,0 +1,310 @@
+"""One session: compile a batch of models, warm them up, visit them in random order round by round, estimate.
+
+This is the measuring protocol. It runs in the calling process; `latbench.measure.workers` puts it into one of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+
+from latbench.backend import Backend, Compiled, CompileOptions, Fact, HasState
+from latbench.errors import LatbenchError, MeasurementError, UsageError
+from latbench.measure.environment import check_threads, host_facts, host_state
+from latbench.measure.estimate import Z_95, Fit, Visits, fit
+from latbench.measure.verify import verify_outputs
+from latbench.measurement import Conditions, Measurement, SubjectKind
+from latbench.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a session measures.
+
+    Args:
+        half_width: relative half-width of the rounds' 95% interval at which a session stops.
+        min_rounds: rounds before stopping is considered.
+        max_rounds: rounds at which a session stops regardless; what is still wider is flagged ``unstable``.
+        max_seconds: seconds of timing at which a session stops regardless.
+        visit_ms: how long the timed runs of one visit should take; at least one run. The fastest counts.
+        warmup_ms: how long each model runs before timing; at least three runs.
+        cache: ``"warm"``: a throw-away run precedes the timed runs of a visit; ``"cold"``: none does.
+        verify: ``"all"`` compares every model's outputs with its module's, ``"sample"`` one in a session (and all
+            once one differs), ``"none"`` none.
+        between_sessions: standard deviation, relative, that one session's values of a model have against another's
+            beyond drift (memory layout, for one); the interval includes it.
+    """
+
+    half_width: float = 0.01
+    min_rounds: int = 12
+    max_rounds: int = 32
+    max_seconds: float = 60.0
+    visit_ms: float = 4.0
+    warmup_ms: float = 5.0
+    cache: Literal["warm", "cold"] = "warm"
+    verify: Literal["all", "sample", "none"] = "sample"
+    between_sessions: float = 0.007
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One model to measure, and what it is filed under."""
+
+    kind: SubjectKind
+    subject: str
+    build: Callable[[], Model]
+    replicate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model that could not be measured, and why."""
+
+    kind: SubjectKind
+    subject: str
+    reason: str
+    replicate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """What a session measured; `conditions` is None where every model failed; `seconds` went into each phase."""
+
+    conditions: Conditions | None
+    measurements: tuple[Measurement, ...]
+    failures: tuple[Failure, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Candidate:
+    index: int
+    task: Task
+    model: Model
+    compiled: Compiled
+    compile_ms: float
+    runs: int = 1
+    wall_ms: list[float] = field(default_factory=list)
+    timing_ms: float = 0.0
+
+
+Notify = Callable[[str, int], None]
+"""Called with ``"compiling"`` or ``"warming"`` and the task's index, or ``"timing"`` and -1: whom to blame for a crash."""
+
+
+def run_session(
+    backend: Backend,
+    tasks: Sequence[Task],
+    options: CompileOptions,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    session: str = "",
+    notify: Notify = lambda phase, index: None,
+) -> SessionResult:
+    """Measure the tasks together; tasks of kind ``"reference"`` anchor the others.
+
+    Raises:
+        UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
+    """
+    check_threads(options.threads)
+    rng = np.random.default_rng(seed)
+    failures: list[Failure] = []
+    seconds: dict[str, float] = {}
+    with ExitStack() as stack:
+        candidates = []
+        with timed(seconds, "build and compile"):
+            for index, task in enumerate(tasks):
+                notify("compiling", index)
+                with _recorded(task, failures):
+                    candidates.append(_compile(backend, index, task, options, stack))
+        with timed(seconds, "verify"):
+            candidates = _verified(candidates, options, settings, rng, failures)
+        with timed(seconds, "warm up"):
+            candidates = [c for c in candidates if _warmed_up(c, settings, failures, notify)]
+        if not candidates:
+            return SessionResult(None, (), tuple(failures), seconds)
+        notify("timing", -1)
+        before = {**host_state(), **_device_state(backend)}
+        with timed(seconds, "time"):
+            visits = _visit_in_rounds(candidates, settings, rng)
+        environment = {**before, **{f"{key}_after": value for key, value in _device_state(backend).items()}}
+    with timed(seconds, "estimate"):
+        fitted = fit(visits, len(candidates))
+        measurements = tuple(
+            replace(m, session=session, order=order, seed=seed, environment=environment)
+            for order, m in enumerate(_measurements(candidates, visits, fitted, settings))
+        )
+    return SessionResult(_conditions(backend, candidates[0], options, settings), measurements, tuple(failures), seconds)
+
+
+@contextmanager
+def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add what the block takes to a phase's seconds."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _compile(backend: Backend, index: int, task: Task, options: CompileOptions, stack: ExitStack) -> _Candidate:
+    start = time.perf_counter()
+    model = task.build()
+    compiled = stack.enter_context(backend.compile(model, options))
+    return _Candidate(index, task, model, compiled, compile_ms=(time.perf_counter() - start) * 1e3 - model.build_ms)
+
+
+def _verified(
+    candidates: list[_Candidate],
+    options: CompileOptions,
+    settings: Settings,
+    rng: np.random.Generator,
+    failures: list[Failure],
+) -> list[_Candidate]:
+    """Drop the candidates whose outputs are wrong; one wrong candidate in a sample has all of them checked."""
+
+    def correct(candidate: _Candidate) -> bool:
+        with _recorded(candidate.task, failures):
+            verify_outputs(candidate.compiled, candidate.model, options.precision)
+            return True
+        return False
+
+    checkable = [c for c in candidates if c.model.has_module]
+    if settings.verify == "none" or not checkable:
+        return candidates
+    if settings.verify == "sample":
+        drawn = checkable.pop(int(rng.integers(len(checkable))))
+        if correct(drawn):
+            return candidates
+        candidates = [c for c in candidates if c is not drawn]
+    wrong = {id(c) for c in checkable if not correct(c)}
+    return [c for c in candidates if id(c) not in wrong]
+
+
+def _warmed_up(candidate: _Candidate, settings: Settings, failures: list[Failure], notify: Notify) -> bool:
+    """Run for a while, and learn how many runs fill a visit."""
+    notify("warming", candidate.index)
+    with _recorded(candidate.task, failures):
+        seconds = [candidate.compiled.run() for _ in range(3)]
+        while sum(seconds) * 1e3 < settings.warmup_ms:
+            seconds.append(candidate.compiled.run())
+        typical_ms = float(np.median(seconds[1:])) * 1e3
+        if typical_ms <= 0:
+            raise MeasurementError(f"a run of {candidate.task.subject} took no time on the clock {candidate.compiled.clock!r}")
+        candidate.runs = max(1, round(settings.visit_ms / typical_ms))
+        return True
+    return False
+
+
+def _visit_in_rounds(candidates: Sequence[_Candidate], settings: Settings, rng: np.random.Generator) -> Visits:
+    workload: list[int] = []
+    milliseconds: list[float] = []
+    deadline = time.monotonic() + settings.max_seconds
+    with _undisturbed():
+        for rounds in range(1, settings.max_rounds + 1):
+            for index in rng.permutation(len(candidates)):
+                workload.append(int(index))
+                milliseconds.append(_visit(candidates[index], settings))
+            visits = Visits(np.array(workload), np.array(milliseconds))
+            late = rounds > 1 and time.monotonic() > deadline
+            if late or (rounds >= settings.min_rounds and rounds % 4 == 0 and _precise(visits, len(candidates), settings)):
+                break
+    return visits
+
+
+def _visit(candidate: _Candidate, settings: Settings) -> float:
+    run = candidate.compiled.run
+    begin = time.perf_counter()
+    if settings.cache == "warm":
+        run()
+    start = time.perf_counter()
+    seconds = [run() for _ in range(candidate.runs)]
+    end = time.perf_counter()
+    candidate.wall_ms.append((end - start) / candidate.runs * 1e3)
+    candidate.timing_ms += (end - begin) * 1e3
+    return min(seconds) * 1e3
+
+
+def _precise(visits: Visits, workloads: int, settings: Settings) -> bool:
+    return bool((fit(visits, workloads).half_width() <= settings.half_width).all())
+
+
+def _measurements(
+    candidates: Sequence[_Candidate], visits: Visits, fitted: Fit, settings: Settings
+) -> Iterator[Measurement]:
+    references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
+    anchor = float(np.mean(fitted.log_ms[references])) if references else None
+    anchor_variance = float(np.mean(fitted.standard_error[references] ** 2)) / len(references) if references else 0.0
+    rounds_half_width = fitted.half_width()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    for k, candidate in enumerate(candidates):
+        half_width = float(np.hypot(rounds_half_width[k], Z_95 * np.sqrt(anchor_variance + settings.between_sessions**2)))
+        value = float(np.exp(fitted.log_ms[k]))
+        yield Measurement(
+            subject=candidate.task.subject,
+            kind=candidate.task.kind,
+            value=value,
+            low=value * float(np.exp(-half_width)),
+            high=value * float(np.exp(half_width)),
+            reference=None if anchor is None else float(np.exp(anchor)),
+            replicate=candidate.task.replicate,
+            blocks=tuple(float(ms) for ms in visits.ms[visits.workload == k]),
+            wall=float(np.median(candidate.wall_ms)),
+            flags=("unstable",) if rounds_half_width[k] > settings.half_width else (),
+            digest=candidate.model.digest,
+            build_ms=candidate.model.build_ms,
+            compile_ms=candidate.compile_ms,
+            timing_ms=candidate.timing_ms,
+            created_at=now,
+        )
+
+
+def _conditions(backend: Backend, candidate: _Candidate, options: CompileOptions, settings: Settings) -> Conditions:
+    device = backend.device()
+    return Conditions(
+        quantity="latency",
+        unit="ms",
+        clock=candidate.compiled.clock,
+        cache=settings.cache,
+        backend=backend.name,
+        device=replace(device, facts={**host_facts(), **device.facts}),
+        precision=options.precision,
+        threads=options.threads,
+        batch=next(iter(candidate.model.inputs.values())).shape[0],
+        options=dict(options.options),
+    )
+
+
+def _device_state(backend: Backend) -> Mapping[str, Fact]:
+    return backend.state() if isinstance(backend, HasState) else {}
+
+
+@contextmanager
+def _recorded(task: Task, failures: list[Failure]) -> Iterator[None]:
+    """Turn whatever a native library throws into this model's recorded failure; the user's mistakes pass."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        reason = str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
+        failures.append(Failure(task.kind, task.subject, reason, task.replicate))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep the garbage collector out of the timed runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

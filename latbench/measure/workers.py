@@ -1,0 +1,196 @@
+"""Worker processes for sessions: a crash, a hang or a lack of memory costs one session, never the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from latbench import errors
+from latbench.errors import WorkerDiedError
+from latbench.measure.request import SessionRequest
+from latbench.measure.session import Failure, SessionResult
+from latbench.measure.zygote import PID
+from latbench.measurement import Conditions, Measurement
+
+
+class SessionDiedError(WorkerDiedError):
+    """A worker died. `index` is the subject that it was compiling, None once it was timing all of them."""
+
+    def __init__(self, message: str, index: int | None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class Workers:
+    """Runs sessions in processes of their own, forked from one that has the heavy imports done.
+
+    A context manager; leaving it ends every process. No process outlives the one that made it.
+    """
+
+    def __enter__(self) -> Self:
+        self._control, theirs = socket.socketpair()
+        self._stderr = tempfile.TemporaryFile("w+b")
+        with theirs:
+            self._zygote = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "latbench.measure.zygote", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                # Ctrl-C reaches the parent alone, which decides what happens to a session in flight.
+                start_new_session=True,
+                env=_environment(),
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._control.close()
+        self._zygote.kill()
+        self._zygote.wait()
+        self._stderr.close()
+
+    def run(self, request: SessionRequest, *, timeout: float = 120.0) -> SessionResult:
+        """Run one session.
+
+        Args:
+            request: what to measure.
+            timeout: seconds that one model may take to compile, and that timing may exceed its own limit.
+
+        Raises:
+            SessionDiedError: the worker crashed, hung or was killed.
+            LatbenchError: the worker refused the request.
+        """
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                pid = self._ask(b"f", theirs.fileno())
+            try:
+                return self._converse(ours, request, timeout)
+            except _EndedError as ended:
+                _kill(pid)
+                status = self._wait(pid)
+                raise SessionDiedError(ended.reason or self._cause_of_death(status), ended.index) from None
+            except BaseException:
+                _kill(pid)
+                self._wait(pid)
+                raise
+
+    def _converse(self, connection: socket.socket, request: SessionRequest, timeout: float) -> SessionResult:
+        connection.sendall(request.to_json().encode() + b"\n")
+        index: int | None = None
+        limit = timeout
+        lines = _Lines(connection)
+        while True:
+            try:
+                event = lines.next(limit)
+            except TimeoutError:
+                doing = "while timing" if index is None else "while compiling"
+                raise _EndedError(index, f"no answer for {limit:g} s {doing}: give --timeout a larger value") from None
+            if event is None:
+                raise _EndedError(index)
+            match event["event"]:
+                case "compiling" | "warming":
+                    index = event["index"]
+                case "timing":
+                    index, limit = None, timeout + request.settings.max_seconds
+                case "finished":
+                    return _result(event["result"])
+                case "refused":
+                    raise getattr(errors, event["error"])(event["message"])
+                case _:
+                    raise _EndedError(index, event["message"])
+
+    def _ask(self, message: bytes, *descriptors: int) -> int:
+        try:
+            socket.send_fds(self._control, [message], descriptors)
+            answer: int = PID.unpack(self._control.recv(PID.size))[0]
+        except (OSError, struct.error) as error:
+            words = self._last_words() or "it left no message"
+            raise WorkerDiedError(f"the process that starts workers died: {words}") from error
+        return answer
+
+    def _wait(self, pid: int) -> int:
+        return self._ask(b"w" + PID.pack(pid))
+
+    def _cause_of_death(self, status: int) -> str:
+        if not os.WIFSIGNALED(status):
+            cause = f"the worker exited with {os.waitstatus_to_exitcode(status)}"
+        else:
+            number = os.WTERMSIG(status)
+            cause = f"the worker was killed by {signal.Signals(number).name}"
+            if number == signal.SIGKILL:
+                cause += " (out of memory?)"
+        words = self._last_words()
+        return f"{cause}: {words}" if words else cause
+
+    def _last_words(self) -> str:
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 2000))
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+class _EndedError(Exception):
+    def __init__(self, index: int | None, reason: str = "") -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason
+
+
+class _Lines:
+    """JSON lines from a socket, each within a time limit."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = b""
+
+    def next(self, seconds: float) -> dict[str, Any] | None:
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            self._connection.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                data = self._connection.recv(1 << 16)
+            except ConnectionResetError:
+                return None
+            if not data:
+                return None
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+
+def _result(values: Mapping[str, Any]) -> SessionResult:
+    conditions = values["conditions"]
+    return SessionResult(
+        conditions=None if conditions is None else Conditions.from_json(conditions),
+        measurements=tuple(
+            Measurement(**{**m, "blocks": tuple(m["blocks"]), "flags": tuple(m["flags"])}) for m in values["measurements"]
+        ),
+        failures=tuple(Failure(**failure) for failure in values["failures"]),
+        seconds=values["seconds"],
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of a worker: the caller's import path, and no thread pools that spin beside a timed run."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

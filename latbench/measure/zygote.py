@@ -1,0 +1,100 @@
+"""The process that worker processes are forked from: it has imported torch, so a fresh worker costs milliseconds.
+
+Started by `latbench.measure.workers` as ``python -m latbench.measure.zygote FD``, where FD is one end of a Unix
+socket. It speaks to its parent in lockstep: ``b"f"`` with a file descriptor forks a worker that serves that
+descriptor and answers with its pid; ``b"w"`` and a pid waits for that worker and answers with its wait status.
+The end of the socket means that the parent is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+
+from latbench.errors import LatbenchError
+from latbench.measure.environment import usable_cores
+from latbench.measure.request import SessionRequest
+
+PID = struct.Struct("q")
+_PRELOAD = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.session")
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve fork requests until the parent closes its end."""
+    for module in _PRELOAD:
+        importlib.import_module(module)
+    # What the imports left never becomes garbage: collecting it again in every worker costs 100 ms and copies its pages.
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(control, 1 + PID.size, 1)
+            if not message:
+                return
+            if message[:1] == b"w":
+                _, status = os.waitpid(PID.unpack(message[1:])[0], 0)
+                control.sendall(PID.pack(status))
+                continue
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                _serve(socket.socket(fileno=descriptors[0]))
+            os.close(descriptors[0])
+            control.sendall(PID.pack(pid))
+
+
+def _serve(connection: socket.socket) -> None:
+    """Run one session: read a request, write events, one JSON document a line; then end this process."""
+    _die_with_parent(connection)
+    stream = connection.makefile("rw", encoding="utf-8")
+
+    def send(**event: object) -> None:
+        stream.write(json.dumps(event) + "\n")
+        stream.flush()
+
+    try:
+        request = SessionRequest.from_json(stream.readline())
+        if request.options.threads == 1:
+            _pin_to_one_core()
+        result = request.run(lambda phase, index: send(event=phase, index=index))
+        send(event="finished", result=dataclasses.asdict(result))
+    except LatbenchError as error:
+        send(event="refused", error=type(error).__name__, message=str(error))
+    except BaseException as error:  # noqa: BLE001 - a forked process must never return into the zygote's loop
+        send(event="crashed", message=f"{type(error).__name__}: {error}")
+        os._exit(1)
+    os._exit(0)
+
+
+def _pin_to_one_core() -> None:
+    """Keep a single-threaded run from migrating; the last core, since interrupts favour the first."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(usable_cores())})
+
+
+def _die_with_parent(connection: socket.socket) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while connection.recv(1, socket.MSG_PEEK):
+            threading.Event().wait(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

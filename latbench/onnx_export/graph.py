@@ -1,0 +1,169 @@
+"""An ONNX graph in the making, and the table of writers that make it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from latbench.tracing import Node
+
+Array = NDArray[Any]
+Input = Node | str | torch.Tensor | Array | None
+"""What an operator reads: a traced tensor, another operator's result, a weight, a constant; None is left out."""
+
+Writer = Callable[..., Any]
+WRITERS: dict[Any, Writer] = {}
+"""The writer of each torch function and method."""
+
+
+class UnknownOperatorError(Exception):
+    """No writer knows this call: torch's own exporter takes over."""
+
+
+def writes(*functions: Any) -> Callable[[Writer], Writer]:
+    """Register a writer of torch functions and methods: ``writer(graph, *args, **kwargs)``, as the function was called.
+
+    Tensors arrive as nodes or weights. The writer adds ONNX operators and returns the name of the result (or a list of
+    names, where the function returns several tensors). It raises `UnknownOperatorError` for what it cannot express.
+    """
+
+    def register(writer: Writer) -> Writer:
+        WRITERS.update(dict.fromkeys(functions, writer))
+        return writer
+
+    return register
+
+
+@dataclass(slots=True)
+class Operator:
+    """One ONNX operator; constants stand among its inputs as arrays until the graph is serialised."""
+
+    kind: str
+    inputs: list[str | Array]
+    outputs: list[str]
+    attributes: Mapping[str, Any]
+
+
+class Graph:
+    """The operators that compute what a module computes.
+
+    Args:
+        module: the module that is written; its submodules name the operators, its parameters the weights.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.node = Node(None, (), {}, None)
+        """The call that is being written: where a writer finds the shape and dtype of its result."""
+        self.operators: list[Operator] = []
+        self._paths: dict[nn.Module, str] = {}
+        self._labels: dict[int, str] = {}
+        self._results: dict[Node, str | list[str]] = {}
+        self._producers: dict[str, Operator] = {}
+        self._arrays: dict[Any, Array] = {}
+        self._outputs: set[str] = set()
+        self._taken: dict[str, int] = {}
+        for path, child in module.named_modules():
+            self._paths[child] = path
+            # One walk over the modules: named_parameters() and named_buffers() would take two more.
+            for name, tensor in (*child._parameters.items(), *child._buffers.items()):
+                self._labels[id(tensor)] = f"{path}.{name}" if path else name
+
+    def write_input(self, node: Node, name: str) -> None:
+        """Name an input of the network."""
+        self._results[node] = self._unique(name)
+
+    def write(self, node: Node) -> None:
+        """Write one call.
+
+        Raises:
+            UnknownOperatorError: no writer knows it, or not with these arguments.
+        """
+        self.node = node
+        try:
+            self._results[node] = WRITERS[node.function](self, *node.args, **node.kwargs)
+        except (UnknownOperatorError, KeyError, TypeError) as error:
+            function = torch.overrides.resolve_name(node.function) or repr(node.function)
+            raise UnknownOperatorError(f"no ONNX writer for {function} in module {self.path(node)!r}") from error
+
+    def write_output(self, output: Node | torch.Tensor) -> str:
+        """Name an output of the network: one that is an input, a weight or another output too gets an operator of its own."""
+        name = self._results[output] if isinstance(output, Node) else ""
+        if name not in self._producers or name in self._outputs:
+            name = self.add("Identity", output)
+        self._outputs.add(name)
+        return name
+
+    def add(self, kind: str, *inputs: Input, outputs: int = 1, **attributes: Any) -> Any:
+        """Add an ONNX operator; return the name of its result, or a list of names where it has several `outputs`."""
+        name = self._unique(f"{self.path(self.node)}/{kind}")
+        names = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
+        operator = Operator(kind, [self._resolve(tensor) for tensor in inputs if tensor is not None], names, attributes)
+        self.operators.append(operator)
+        self._producers[name] = operator
+        return name if outputs == 1 else names
+
+    def name(self, node: Node) -> Any:
+        """Return the name of a traced tensor, for a writer that adds no operator; a list where the call returns several."""
+        return self._results[node]
+
+    def producer(self, node: Node) -> Operator | None:
+        """Return the operator that computes a traced tensor; None for an input."""
+        name = self._results[node]
+        return self._producers.get(name) if isinstance(name, str) else None
+
+    def array(self, tensor: torch.Tensor) -> Array:
+        """Return the values of a weight."""
+        return self.once(id(tensor), self._labels.get(id(tensor), ""), lambda: tensor.detach().cpu().numpy())
+
+    def integers(self, *values: int) -> Array:
+        """Return a constant of 64-bit integers: axes, shapes, indices."""
+        return self.once(values, "", lambda: np.array(values, np.int64))
+
+    def scalar(self, value: float, dtype: torch.dtype) -> Array:
+        """Return a Python number as a constant."""
+        return self.filled(value, (), dtype)
+
+    def filled(self, value: float, shape: tuple[int, ...], dtype: torch.dtype) -> Array:
+        """Return a constant of one value everywhere."""
+        return self.once((value, tuple(shape), dtype), "", lambda: np.full(shape, value, numpy_dtype(dtype)))
+
+    def once(self, key: Any, label: str, build: Callable[[], Array]) -> Array:
+        """Return the constant of this key, built when first asked for, so that what a module shares stays shared."""
+        found = self._arrays.get(key)
+        if found is None:
+            found = self._arrays[key] = build()
+            self._labels[id(found)] = label
+        return found
+
+    def path(self, node: Node) -> str:
+        """Return the qualified name of the module that makes a call."""
+        return self._paths.get(node.owner, "") if node.owner is not None else ""
+
+    def label(self, array: Array) -> str:
+        """Return the name of the parameter that a constant holds or comes from; empty for other constants."""
+        return self._labels.get(id(array), "")
+
+    def _resolve(self, tensor: Node | str | torch.Tensor | Array) -> Any:
+        if isinstance(tensor, Node):
+            return self._results[tensor]
+        return self.array(tensor) if isinstance(tensor, torch.Tensor) else tensor
+
+    def _unique(self, name: str) -> str:
+        count = self._taken.get(name, 0)
+        self._taken[name] = count + 1
+        return f"{name}_{count}" if count else name
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    """Return numpy's name of a torch dtype.
+
+    Raises:
+        TypeError: numpy has none (bfloat16).
+    """
+    return torch.empty(0, dtype=dtype).numpy().dtype

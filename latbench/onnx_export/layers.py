@@ -1,0 +1,216 @@
+"""Writers of the layers with weights: convolution, linear, normalisation, embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+
+from latbench.onnx_export.graph import Array, Graph, Operator, UnknownOperatorError, writes
+from latbench.tracing import Node
+
+Ints = int | tuple[int, ...]
+
+
+def per_dimension(value: Ints, dimensions: int) -> tuple[int, ...]:
+    """Return one number for each spatial dimension."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * dimensions if len(values) == 1 else values
+
+
+@writes(F.conv1d, F.conv2d, F.conv3d)
+def conv(
+    graph: Graph,
+    x: Node,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Any:
+    """Write a convolution; ``padding="same"`` becomes numbers, the larger one at the end."""
+    kernel = tuple(weight.shape[2:])
+    dilations = per_dimension(dilation, len(kernel))
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+        pads = (*(total // 2 for total in totals), *(total - total // 2 for total in totals))
+    else:
+        pads = 2 * per_dimension(0 if isinstance(padding, str) else padding, len(kernel))
+    strides = per_dimension(stride, len(kernel))
+    return graph.add(
+        "Conv",
+        batched(x, len(kernel)),
+        weight,
+        bias,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        group=groups,
+    )
+
+
+@writes(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+def conv_transpose(
+    graph: Graph,
+    x: Node,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+) -> Any:
+    """Write a transposed convolution."""
+    kernel = tuple(weight.shape[2:])
+    return graph.add(
+        "ConvTranspose",
+        batched(x, len(kernel)),
+        weight,
+        bias,
+        kernel_shape=kernel,
+        strides=per_dimension(stride, len(kernel)),
+        pads=2 * per_dimension(padding, len(kernel)),
+        output_padding=per_dimension(output_padding, len(kernel)),
+        dilations=per_dimension(dilation, len(kernel)),
+        group=groups,
+    )
+
+
+def batched(x: Node, dimensions: int) -> Node:
+    """Return a tensor of shape (batch, channels, spatial...) as it is.
+
+    Raises:
+        UnknownOperatorError: it has no batch dimension, which ONNX demands.
+    """
+    if len(x.shape) != dimensions + 2:
+        raise UnknownOperatorError
+    return x
+
+
+@writes(F.linear)
+def linear(graph: Graph, x: Node, weight: Tensor, bias: Tensor | None = None) -> Any:
+    """Write ``x @ weight.T + bias``: one Gemm for a matrix, a MatMul for more dimensions."""
+    if len(x.shape) == 2:
+        return graph.add("Gemm", x, weight, bias, transB=1)
+    values = graph.array(weight)
+    transposed = graph.once(("transposed", id(values)), graph.label(values), lambda: values.T.copy())
+    product = graph.add("MatMul", x, transposed)
+    return product if bias is None else graph.add("Add", product, bias)
+
+
+@writes(F.batch_norm)
+def batch_norm(
+    graph: Graph,
+    x: Node,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Fold batch normalisation into the convolution before it; one that follows anything else stays an operator."""
+    if training or mean is None or variance is None:
+        raise UnknownOperatorError
+    mean_, variance_ = graph.array(mean), graph.array(variance)
+    scale = graph.filled(1, mean.shape, mean.dtype) if weight is None else graph.array(weight)
+    shift = graph.filled(0, mean.shape, mean.dtype) if bias is None else graph.array(bias)
+    convolution = graph.producer(x)
+    if convolution is None or x.users > 1 or not _takes_scale(convolution):
+        return graph.add("BatchNormalization", x, scale, shift, mean_, variance_, epsilon=eps)
+    factor = scale / np.sqrt(variance_ + eps)
+    _fold(graph, convolution, factor, shift - mean_ * factor, key=(*map(id, (scale, shift, mean_, variance_)), eps))
+    return graph.name(x)
+
+
+def _takes_scale(operator: Operator) -> bool:
+    if operator.kind == "ConvTranspose":
+        return operator.attributes["group"] == 1
+    return operator.kind in ("Conv", "Gemm")
+
+
+def _fold(graph: Graph, operator: Operator, factor: Array, shift: Array, *, key: Any) -> None:
+    weight, *rest = operator.inputs[1:]
+    assert isinstance(weight, np.ndarray)
+    bias = rest[0] if rest else None
+    output_axis = 1 if operator.kind == "ConvTranspose" else 0
+    along_outputs = [-1 if axis == output_axis else 1 for axis in range(weight.ndim)]
+    # A module that is called twice shares its folded weights too: the key names everything they are made of.
+    key = (id(weight), id(bias), key)
+    label = graph.label(weight)
+    operator.inputs[1:] = [
+        graph.once(("weight", key), label, lambda: weight * factor.reshape(along_outputs)),
+        graph.once(("bias", key), f"{label}.bias", lambda: shift if bias is None else bias * factor + shift),
+    ]
+
+
+@writes(F.layer_norm)
+def layer_norm(
+    graph: Graph,
+    x: Node,
+    normalized_shape: tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Any:
+    """Write a layer normalisation."""
+    shape = tuple(normalized_shape)
+    scale = weight if weight is not None else graph.filled(1, shape, x.dtype)
+    return graph.add("LayerNormalization", x, scale, bias, axis=-len(shape), epsilon=eps)
+
+
+@writes(F.group_norm)
+def group_norm(
+    graph: Graph,
+    x: Node,
+    groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Any:
+    """Write a group normalisation as an instance normalisation of the groups (its own operator is new in opset 18)."""
+    grouped = graph.add("Reshape", x, graph.integers(x.shape[0], groups, -1))
+    ones, zeros = graph.filled(1, (groups,), x.dtype), graph.filled(0, (groups,), x.dtype)
+    normal = graph.add("InstanceNormalization", grouped, ones, zeros, epsilon=eps)
+    return _scale_channels(graph, graph.add("Reshape", normal, graph.integers(*x.shape)), x, weight, bias)
+
+
+def _scale_channels(graph: Graph, name: str, x: Node, weight: Tensor | None, bias: Tensor | None) -> str:
+    for kind, tensor in (("Mul", weight), ("Add", bias)):
+        if tensor is not None:
+            values = graph.array(tensor)
+            column = values.reshape(-1, *(1,) * (len(x.shape) - 2))
+            name = graph.add(kind, name, graph.once((kind, id(values)), graph.label(values), lambda: column))
+    return name
+
+
+@writes(F.instance_norm)
+def instance_norm(
+    graph: Graph,
+    x: Node,
+    mean: Tensor | None = None,
+    variance: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Write an instance normalisation by the input's own statistics."""
+    if not use_input_stats:
+        raise UnknownOperatorError
+    scale = weight if weight is not None else graph.filled(1, x.shape[1:2], x.dtype)
+    shift = bias if bias is not None else graph.filled(0, x.shape[1:2], x.dtype)
+    return graph.add("InstanceNormalization", x, scale, shift, epsilon=eps)
+
+
+@writes(F.embedding)
+def embedding(graph: Graph, indices: Node, weight: Tensor, *_: Any, **__: Any) -> Any:
+    """Write a table look-up; the other arguments matter only while training."""
+    return graph.add("Gather", weight, indices, axis=0)

@@ -1,0 +1,102 @@
+"""What a search is told, what it records after every epoch, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.errors import UsageError
+from latbench.space import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """The hyper-parameters of a search.
+
+    Args:
+        epochs: passes over the data; each halves the training images between weights and alphas.
+        batch_size: images of one step.
+        seed: of the initial weights, the halves and the order of the images.
+        warmup_epochs: first epochs in which only the weights learn, so that operations without weights gain no
+            head start.
+        weight_lr: learning rate of the weights (SGD with momentum), falling to `weight_lr_end` along a cosine.
+        weight_lr_end: see `weight_lr`.
+        momentum: of the weights.
+        weight_decay: of the weights.
+        gradient_clip: largest norm of the weights' gradient.
+        alpha_lr: learning rate of the alphas (Adam).
+        alpha_weight_decay: of the alphas.
+        temperature_end: of the latency loss in the last epoch; it falls from 1 geometrically after the warm-up, so
+            that the expected latency approaches that of the derived architecture.
+        multiplier_rate: how fast a target's multiplier grows while the target is exceeded (dual ascent): by this
+            rate times the relative excess, every step.
+    """
+
+    epochs: int = 50
+    batch_size: int = 64
+    seed: int = 0
+    warmup_epochs: int = 0
+    weight_lr: float = 0.025
+    weight_lr_end: float = 0.001
+    momentum: float = 0.9
+    weight_decay: float = 3e-4
+    gradient_clip: float = 5.0
+    alpha_lr: float = 3e-4
+    alpha_weight_decay: float = 1e-3
+    temperature_end: float = 0.1
+    multiplier_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "weight_lr", "alpha_lr", "temperature_end"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name} of a search is {getattr(self, name)}: give a positive number")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise UsageError(
+                f"warmup_epochs is {self.warmup_epochs} of {self.epochs} epochs: leave at least one for the alphas"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The state of a search after an epoch.
+
+    Args:
+        number: from 0.
+        train_loss: mean cross entropy of the weight steps.
+        accuracy: share of the alphas' half that the supernet classified correctly in the epoch's steps.
+        architecture: string form of the architecture derived at this point.
+        encoding: the relaxed encoding ``(columns,)`` at `temperature`.
+        entropy: mean entropy of the alphas' softmax, 1 for uniform and 0 for decided ones.
+        temperature: of the relaxation.
+        expected: what the latency loss expects of the alphas, in its unit; None without a latency loss.
+        predicted: what its predictor says of `architecture`; None without a latency loss.
+        multiplier: of the latency loss, after the epoch.
+    """
+
+    number: int
+    train_loss: float
+    accuracy: float
+    architecture: str
+    encoding: tuple[float, ...]
+    entropy: float
+    temperature: float
+    expected: float | None = None
+    predicted: float | None = None
+    multiplier: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found.
+
+    Args:
+        architecture: derived from the last alphas.
+        alphas: shaped like the space's `alpha_shapes`.
+        history: one record an epoch.
+    """
+
+    architecture: Architecture
+    alphas: tuple[NDArray[np.floating], ...]
+    history: tuple[Epoch, ...]

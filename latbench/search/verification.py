@@ -1,0 +1,127 @@
+"""The last step of a search: what it found is measured on the target, beside what was asked and what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from numpy.typing import NDArray
+
+from latbench.errors import UsageError
+from latbench.measurement import Measurement
+from latbench.space import Architecture
+
+if TYPE_CHECKING:
+    from latbench.space import SearchSpace
+
+
+class EncodingPredictor(Protocol):
+    """A predictor of architectures that knows its space and its unit: `latbench.fitting.TrainedPredictor`."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space whose encodings it takes."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """The unit of what it predicts, ``"ms"``."""
+        ...
+
+    def predict(self, architectures: Sequence[Any]) -> NDArray[Any]:
+        """Return predictions ``(n,)`` in `unit`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An architecture to verify.
+
+    Args:
+        name: how the report calls it, ``"with the latency loss"``.
+        architecture: what a search derived.
+        accuracy: after training it, between 0 and 1.
+        asked: the target of the search; None where none was set.
+    """
+
+    name: str
+    architecture: Architecture
+    accuracy: float
+    asked: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """One row of the final report.
+
+    Args:
+        name: see `Found`.
+        architecture: its string form.
+        accuracy: see `Found`.
+        asked: see `Found`.
+        predicted: what the predictor says.
+        measured: the value on the target.
+        low: lower end of the measurement's 95% confidence interval.
+        high: upper end.
+        unit: of `asked`, `predicted`, `measured`, `low` and `high`.
+    """
+
+    name: str
+    architecture: str
+    accuracy: float
+    asked: float | None
+    predicted: float
+    measured: float
+    low: float
+    high: float
+    unit: str
+
+    @property
+    def prediction_error(self) -> float:
+        """Relative error of the prediction."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def excess(self) -> float | None:
+        """How far the measured value lies above the asked one, relative to it; negative below, None without target."""
+        return None if self.asked is None else self.measured / self.asked - 1
+
+
+def verify(
+    found: Sequence[Found],
+    predictor: EncodingPredictor,
+    measure: Callable[[Sequence[Architecture]], Sequence[Measurement]],
+) -> list[Verification]:
+    """Measure architectures on the target and set the values beside what was asked and predicted.
+
+    Args:
+        found: what searches derived; all are measured together, so that drift meets them alike.
+        predictor: what steered the searches, or another one of the same space.
+        measure: measures architectures in the predictor's unit, one measurement each, in any order.
+
+    Raises:
+        UsageError: `measure` left an architecture out.
+    """
+    measured = {m.subject: m for m in measure([row.architecture for row in found]) if m.replicate == 0}
+    predictions = predictor.predict([row.architecture for row in found])
+    rows = []
+    for row, prediction in zip(found, predictions, strict=True):
+        subject = str(row.architecture)
+        if subject not in measured:
+            raise UsageError(f"{row.name!r} was not measured: 'measure' returns one measurement for {subject}")
+        value = measured[subject]
+        rows.append(
+            Verification(
+                row.name,
+                subject,
+                row.accuracy,
+                row.asked,
+                float(prediction),
+                value.value,
+                value.low,
+                value.high,
+                predictor.unit,
+            )
+        )
+    return rows

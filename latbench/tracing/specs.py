@@ -1,0 +1,90 @@
+"""The shape and dtype of what a call returns: by a rule, or from torch's meta device; worked out once for each call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from latbench.tracing.nodes import Node, Spec
+from latbench.tracing.rules import RULES
+
+
+def result_spec(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return the spec of a call's result, a tuple of specs for several tensors, or what is no tensor as it is."""
+    key = tuple((name, _freeze(value)) for name, value in kwargs.items()) if kwargs else ()
+    return _result_spec(function, tuple(map(_freeze, args)), key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A list, slice, float or bool as part of a cache key: ``kind(*items)``, but its hash tells 1 from 1.0 and True."""
+
+    kind: type
+    items: tuple[Any, ...]
+
+
+PLAIN = frozenset({int, str, type(None)})
+"""Types of arguments that hold no tensor and are their own cache key: most arguments."""
+
+_FLAGS = {flag: _Frozen(bool, (flag,)) for flag in (False, True)}
+
+
+def _freeze(argument: Any) -> Any:
+    kind = type(argument)
+    if kind in PLAIN:
+        return argument
+    if kind is Node:
+        return argument.spec
+    if kind is tuple:
+        return argument if PLAIN.issuperset(map(type, argument)) else tuple(map(_freeze, argument))
+    if kind is bool:
+        return _FLAGS[argument]
+    if isinstance(argument, torch.Tensor):
+        return Spec(argument.shape, argument.dtype)
+    if kind is list:
+        return _Frozen(list, (tuple(map(_freeze, argument)),))
+    if kind is slice:
+        return _Frozen(slice, (argument.start, argument.stop, argument.step))
+    if kind is float:
+        return _Frozen(float, (argument,))
+    return argument
+
+
+def _thaw(argument: Any, tensor: Callable[[Spec], Any]) -> Any:
+    if isinstance(argument, Spec):
+        return tensor(argument)
+    if isinstance(argument, tuple):
+        return tuple(_thaw(item, tensor) for item in argument)
+    if isinstance(argument, _Frozen):
+        return argument.kind(*(_thaw(item, tensor) for item in argument.items))
+    return argument
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _result_spec(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    rule = RULES.get(function)
+    if rule is not None:
+        spec = rule(*_thaw(args, _itself), **{name: _thaw(value, _itself) for name, value in kwargs})
+        if spec is not None:
+            return spec
+    return _spec(function(*_thaw(args, _on_meta), **{name: _thaw(value, _on_meta) for name, value in kwargs}))
+
+
+def _itself(spec: Spec) -> Spec:
+    return spec
+
+
+def _on_meta(spec: Spec) -> torch.Tensor:
+    return torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+
+
+def _spec(result: Any) -> Any:
+    if isinstance(result, torch.Tensor):
+        return Spec(tuple(result.shape), result.dtype)
+    if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
+        return tuple(map(_spec, result))
+    return result

@@ -1,0 +1,166 @@
+"""The latency loss: its value, its gradient, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from latbench.errors import ShapeError, UsageError
+from latbench.search import LatencyLoss
+from latbench.spaces.darts import DartsSpace
+from latbench.spaces.nasbench201 import NasBench201Space
+
+SPACES = [DartsSpace(cells=3, channels=4, image=8), NasBench201Space(cells=1, channels=4, image=8)]
+every_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+
+
+class SmoothPredictor:
+    """A smooth non-linear predictor of positive values."""
+
+    unit = "ms"
+
+    def __init__(self, space, *, scale=1.0):
+        self.space = space
+        generator = torch.Generator().manual_seed(0)
+        first, last = nn.Linear(len(space.columns), 8), nn.Linear(8, 1)
+        for layer in (first, last):
+            nn.init.uniform_(layer.weight, 0, 0.1, generator=generator)
+            nn.init.constant_(layer.bias, 0.5)
+        self.network = nn.Sequential(first, nn.SiLU(), nn.Dropout(0.5), last, Scale(scale))
+
+    def module(self):
+        return self.network
+
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x.squeeze(-1)
+
+
+def random_alphas(space, *, seed=0, spread=1.0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    draw = (torch.randn(shape, generator=generator, dtype=dtype) * spread for shape in space.alpha_shapes)
+    return [alpha.requires_grad_() for alpha in draw]
+
+
+@every_space
+@pytest.mark.parametrize("options", [{}, {"target": 0.1, "penalty": "hinge"}, {"target": 2.0, "temperature": 0.5}])
+def test_gradients_match_finite_differences(space, options):
+    latency = LatencyLoss(SmoothPredictor(space), weight=3.0, **options).double()
+    alphas = random_alphas(space, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *values: latency(values), alphas)
+
+
+@every_space
+def test_linear_penalty_has_no_unit(space):
+    in_ms, in_us = (LatencyLoss(SmoothPredictor(space, scale=scale), weight=0.5) for scale in (1.0, 1000.0))
+    uniform = [torch.zeros(shape) for shape in space.alpha_shapes]
+    assert in_ms(uniform).item() == pytest.approx(0.5)
+    alphas = random_alphas(space)
+    assert in_ms(alphas).item() == pytest.approx(in_us(alphas).item(), rel=1e-5)
+    assert in_us.expected(alphas).item() == pytest.approx(1000 * in_ms.expected(alphas).item(), rel=1e-5)
+
+
+def test_linear_penalty_is_relative_to_a_target():
+    latency = LatencyLoss(SmoothPredictor(SPACES[1]), target=0.25, weight=2.0)
+    alphas = random_alphas(SPACES[1])
+    assert latency(alphas).item() == pytest.approx(2.0 * latency.expected(alphas).item() / 0.25)
+
+
+@pytest.mark.parametrize(("factor", "excess"), [(1.25, 0.0), (0.8, 0.25)])
+def test_hinge_has_a_gradient_above_the_target_only(factor, excess):
+    predictor, alphas = SmoothPredictor(SPACES[0]), random_alphas(SPACES[0])
+    expected = LatencyLoss(predictor).expected(alphas).item()
+    penalty = LatencyLoss(predictor, target=factor * expected, penalty="hinge", weight=4.0)(alphas)
+    assert penalty.item() == pytest.approx(4.0 * excess, abs=1e-5)
+    gradients = torch.autograd.grad(penalty, alphas)
+    assert any(gradient.any() for gradient in gradients) == (excess > 0)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(seed=st.integers(0, 10_000))
+@every_space
+def test_cold_relaxation_expects_what_the_derived_architecture_is_predicted(space, seed):
+    latency = LatencyLoss(SmoothPredictor(space), temperature=1e-5)
+    alphas = random_alphas(space, seed=seed)
+    derived = torch.from_numpy(space.encode([space.derive(alphas)]))
+    assert latency.expected(alphas).item() == pytest.approx(latency.predictor(derived).item(), rel=1e-3)
+
+
+def test_descending_the_loss_brings_the_expected_value_to_the_target():
+    predictor, alphas = SmoothPredictor(SPACES[0]), random_alphas(SPACES[0])
+    before = LatencyLoss(predictor).expected(alphas).item()
+    hinge = LatencyLoss(predictor, target=0.97 * before, penalty="hinge")
+    optimizer = torch.optim.Adam(alphas, lr=0.01)
+    for _ in range(200):
+        optimizer.zero_grad()
+        hinge(alphas).backward()
+        optimizer.step()
+    assert hinge.expected(alphas).item() == pytest.approx(0.97 * before, rel=0.01)
+
+
+def test_no_optimizer_can_reach_the_predictor():
+    predictor = SmoothPredictor(SPACES[1])
+    before = copy.deepcopy(predictor.network.state_dict())
+    latency = LatencyLoss(predictor)
+    assert list(latency.parameters()) == []
+    latency(random_alphas(SPACES[1])).backward()
+    assert all(parameter.grad is None for parameter in predictor.network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in predictor.network.state_dict().items())
+
+
+def test_training_mode_adds_no_noise():
+    latency = LatencyLoss(SmoothPredictor(SPACES[1])).train()
+    alphas = random_alphas(SPACES[1])
+    assert len({latency(alphas).item() for _ in range(8)}) == 1
+
+
+def test_penalty_joins_the_loss_of_a_users_own_loop():
+    supernet = SPACES[1].supernet()
+    latency = LatencyLoss(SmoothPredictor(SPACES[1]))
+    loss = nn.functional.cross_entropy(supernet(torch.randn(2, 3, 8, 8)), torch.tensor([0, 1])) + latency(
+        supernet.alphas()
+    )
+    loss.backward()
+    assert all(alpha.grad.any() for alpha in supernet.alphas())
+
+
+def test_a_predictor_without_gradient_is_refused_in_its_own_words():
+    class Trees(SmoothPredictor):
+        def module(self):
+            raise TypeError("'gbdt' is not differentiable: fit 'mlp'")
+
+    with pytest.raises(TypeError, match="fit 'mlp'"):
+        LatencyLoss(Trees(SPACES[1]))
+
+
+@every_space
+def test_alphas_of_another_shape_are_refused(space):
+    latency = LatencyLoss(SmoothPredictor(space))
+    with pytest.raises(ShapeError, match=r"\(3, 2\)") as refusal:
+        latency([torch.zeros(3, 2)])
+    assert str(space.alpha_shapes[0]) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"penalty": "hinge"}, "needs a target"),
+        ({"penalty": "hnige", "target": 1.0}, "no penalty named 'hnige': choose one of linear, hinge"),
+        ({"target": 0.0}, "target is 0.0"),
+        ({"target": float("nan")}, "target is nan"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        LatencyLoss(SmoothPredictor(SPACES[1]), **options)

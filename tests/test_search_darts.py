@@ -1,0 +1,181 @@
+"""The search: it is repeatable, resumes bit for bit, meets a target, and guards its checkpoint."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from latbench.errors import UsageError
+from latbench.search import Images, LatencyLoss, SearchSettings, search_architecture
+from latbench.spaces.nasbench201 import NasBench201Space
+
+SPACE = NasBench201Space(cells=1, channels=4, image=8, classes=2)
+SETTINGS = SearchSettings(epochs=4, batch_size=16, alpha_lr=0.1, warmup_epochs=1)
+
+
+class CostPredictor:
+    """Charges every edge by its operation."""
+
+    unit = "ms"
+    space = SPACE
+
+    def module(self):
+        costs = {"none": 0.0, "skip_connect": 0.1, "avg_pool_3x3": 0.3, "nor_conv_1x1": 0.6, "nor_conv_3x3": 1.0}
+        line = nn.Linear(len(SPACE.columns), 1)
+        line.weight.data = torch.tensor([[costs[column.name.split("/")[-1]] for column in SPACE.columns]])
+        line.bias.data.fill_(0.2)
+        return nn.Sequential(line, nn.Flatten(0))
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Two classes that differ by brightness."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(96) % 2
+    x = torch.randn(96, 3, 8, 8, generator=generator) + y[:, None, None, None]
+    return Images("brightness", x[:64], y[:64], x[64:], y[64:])
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(epochs):
+    def progress(epoch):
+        if epoch.number == epochs - 1:
+            raise StoppedError
+
+    return progress
+
+
+def loss(**options):
+    return LatencyLoss(CostPredictor(), **{"target": 1.5, "penalty": "hinge", **options})
+
+
+def test_interrupted_search_ends_as_if_it_had_not_been(images, tmp_path):
+    whole = search_architecture(SPACE, images, latency_loss=loss(), settings=SETTINGS, folder=tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        search_architecture(
+            SPACE, images, latency_loss=loss(), settings=SETTINGS, folder=tmp_path / "cut", progress=stop_after(2)
+        )
+    torch.manual_seed(12345)
+    seen = []
+    resumed = search_architecture(
+        SPACE, images, latency_loss=loss(), settings=SETTINGS, folder=tmp_path / "cut", progress=seen.append
+    )
+    assert [epoch.number for epoch in seen] == [2, 3]
+    assert resumed.history == whole.history
+    assert resumed.architecture == whole.architecture
+    np.testing.assert_array_equal(resumed.alphas, whole.alphas)
+    files = [tmp_path / name / "checkpoint.safetensors" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_finished_search_is_read_from_its_folder(images, tmp_path):
+    first = search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path)
+    again = search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path, progress=stop_after(1))
+    assert again.history == first.history
+    np.testing.assert_array_equal(again.alphas, first.alphas)
+
+
+def test_search_leaves_the_callers_random_state_alone(images):
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    search_architecture(SPACE, images, settings=replace(SETTINGS, epochs=2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_other_seeds_search_differently(images):
+    one, two = (search_architecture(SPACE, images, settings=replace(SETTINGS, epochs=2, seed=seed)) for seed in (1, 2))
+    assert not np.array_equal(one.alphas, two.alphas)
+
+
+def test_alphas_wait_for_the_end_of_the_warmup(images):
+    history = search_architecture(SPACE, images, settings=replace(SETTINGS, warmup_epochs=2)).history
+    assert history[0].encoding == history[1].encoding
+    assert history[1].encoding != history[2].encoding
+
+
+def test_target_is_met_by_the_derived_architecture(images):
+    settings = replace(SETTINGS, epochs=12, alpha_lr=0.2)
+    plain = search_architecture(SPACE, images, latency_loss=loss(weight=0.0), settings=settings)
+    found = plain.history[-1].predicted
+    target = 0.6 * found
+    steered = search_architecture(SPACE, images, latency_loss=loss(target=target), settings=settings).history
+    assert steered[-1].predicted <= 1.02 * target
+    assert abs(steered[-1].expected / steered[-1].predicted - 1) < abs(steered[1].expected / steered[1].predicted - 1)
+    assert steered[-1].multiplier > 1.0
+
+
+def test_loss_of_weight_zero_watches_without_steering(images):
+    watched = search_architecture(SPACE, images, latency_loss=loss(weight=0.0), settings=SETTINGS)
+    plain = search_architecture(SPACE, images, settings=SETTINGS)
+    np.testing.assert_array_equal(watched.alphas, plain.alphas)
+    assert plain.history[-1].expected is None
+    assert watched.history[-1].expected > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"settings": replace(SETTINGS, alpha_lr=0.2)}, "settings.alpha_lr is 0.1 there and 0.2 here"),
+        ({"latency_loss": None}, "latency_loss"),
+        ({"space": replace(SPACE, channels=8)}, r"space is 'nasbench201\(cells=1, channels=4"),
+    ],
+)
+def test_checkpoint_of_another_search_is_refused(images, tmp_path, change, field):
+    arguments = {"space": SPACE, "images": images, "latency_loss": loss(), "settings": SETTINGS, "folder": tmp_path}
+    with pytest.raises(StoppedError):
+        search_architecture(**arguments, progress=stop_after(1))
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    with pytest.raises(UsageError, match=field):
+        search_architecture(**(arguments | change))
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no safetensors", None])
+def test_damaged_checkpoint_is_named(images, tmp_path, content):
+    search_architecture(SPACE, images, settings=replace(SETTINGS, epochs=2), folder=tmp_path)
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(UsageError, match=r"checkpoint\.safetensors"):
+        search_architecture(SPACE, images, settings=replace(SETTINGS, epochs=2), folder=tmp_path)
+
+
+def test_full_disk_keeps_the_last_checkpoint(images, tmp_path, monkeypatch):
+    with pytest.raises(StoppedError):
+        search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path, progress=stop_after(1))
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path)
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_folder_that_cannot_be_made_is_named(images, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot make the folder"):
+        search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path / "file" / "folder")
+
+
+def test_images_of_another_size_are_refused(images):
+    with pytest.raises(UsageError, match="3x8x8 and the space takes 3x16x16"):
+        search_architecture(replace(SPACE, image=16), images, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"warmup_epochs": 50}, {"temperature_end": 0.0}, {"alpha_lr": -1.0}]
+)
+def test_wrong_settings_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        SearchSettings(**wrong)

@@ -1,0 +1,151 @@
+"""The store: what is written stays, whoever else writes, and whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from latbench.backend import Device
+from latbench.errors import StoreError
+from latbench.measure.request import Subject
+from latbench.measure.session import Failure
+from latbench.measurement import Conditions, Measurement
+from latbench.space import SpaceSpec
+from latbench.store import Identity, Store
+
+IDENTITY = Identity(SpaceSpec("nasbench201", {"cells": 1}), "null", "fp32", 1, 1, "warm", {})
+CONDITIONS = Conditions("latency", "ms", "wall", "warm", "null", Device("chip", "cpu", {"driver": "1"}), "fp32", 1, 1)
+
+
+def measurement(subject: str, value: float = 1.0, **fields: object) -> Measurement:
+    return Measurement(subject, "architecture", value, value, value, session="s", blocks=(value, value), **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "a.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    with Store(path, IDENTITY) as opened:
+        yield opened
+
+
+def test_what_is_written_is_read_back(store: Store) -> None:
+    written = replace(
+        measurement("a", 2.5, flags=("unstable",), reference=3.0, wall=2.6, digest="d", order=4, seed=7),
+        low=2.0,
+        high=3.0,
+        environment={"load": 0.5, "governor": None},
+        created_at="2026-01-01T00:00:00+00:00",
+        build_ms=1.0,
+        compile_ms=2.0,
+        timing_ms=3.0,
+    )
+    store.add(CONDITIONS, [written])
+    assert store.measurements() == (written,)
+    assert store.conditions == CONDITIONS
+    assert store.identity == IDENTITY
+
+
+def test_a_subject_counts_once_and_its_first_value_stays(store: Store) -> None:
+    store.add(CONDITIONS, [measurement("a", 1.0)])
+    store.add(CONDITIONS, [measurement("a", 9.0), measurement("a", 2.0, replicate=1)])
+    assert [(m.value, m.replicate) for m in store.measurements()] == [(1.0, 0), (2.0, 1)]
+
+
+def test_claims_hand_out_each_subject_once(store: Store, path: Path) -> None:
+    wanted = [Subject("architecture", name) for name in "abcde"]
+    store.add(CONDITIONS, [measurement("a")])
+    store.add_failures([Failure("architecture", "b", "crashed")], "now")
+    with Store(path, IDENTITY) as other:
+        mine, theirs = store.claim(iter(wanted), 2), other.claim(iter(wanted), 5)
+    assert [s.text for s in mine] == ["c", "d"]
+    assert [s.text for s in theirs] == ["e"]
+
+
+def test_the_claim_of_a_dead_process_lapses(store: Store, path: Path) -> None:
+    code = (
+        "import sys; from tests.test_store import *\n"
+        f"with Store({str(path)!r}, IDENTITY) as s: print(len(s.claim(iter([Subject('architecture', 'a')]), 1)), flush=True); os._exit(9)"
+    )
+    root = Path(__file__).parent.parent
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert run.stdout == "1\n", run.stderr
+    assert len(store.claim(iter([Subject("architecture", "a")]), 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"space": SpaceSpec("darts", {"cells": 8})}, r"space \(nasbench201\(cells=1\) there, darts\(cells=8\) here\)"),
+        ({"backend": "cuda"}, "backend"),
+        ({"threads": 2}, "threads"),
+        ({"options": {"a": "b"}}, "options"),
+    ],
+)
+def test_another_profile_is_refused_by_name(store: Store, path: Path, change: dict[str, object], named: str) -> None:
+    with pytest.raises(StoreError, match=named):
+        Store(path, replace(IDENTITY, **change))  # type: ignore[arg-type]
+
+
+def test_another_device_is_refused_and_nothing_is_written(store: Store) -> None:
+    store.add(CONDITIONS, [measurement("a")])
+    other = replace(CONDITIONS, device=Device("chip", "cpu", {"driver": "2"}))
+    with pytest.raises(StoreError, match=r"device\.driver"):
+        store.add(other, [measurement("b")])
+    assert [m.subject for m in store.measurements()] == ["a"]
+
+
+def test_another_schema_is_refused(store: Store, path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreError, match="schema 99"):
+        Store(path)
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    text, other = tmp_path / "text.db", tmp_path / "other.db"
+    text.write_text("this is not a database, and long enough to be read as a header of one, which it is not" * 20)
+    with pytest.raises(StoreError, match="not a database"):
+        Store(text)
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE t (x)")
+    db.close()
+    with pytest.raises(StoreError, match="another SQLite file"):
+        Store(other, IDENTITY)
+
+
+def test_a_missing_store_says_how_to_make_one(path: Path) -> None:
+    with pytest.raises(StoreError, match="latbench profile --store"):
+        Store(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mounts"), reason="needs a folder that even root cannot write to")
+def test_a_folder_that_cannot_be_written_is_explained() -> None:
+    with pytest.raises(StoreError, match="choose a"):
+        Store("/proc/latbench/a.db", IDENTITY)
+
+
+def test_two_processes_write_one_store(path: Path) -> None:
+    code = (
+        "import sys; from tests.test_store import *\n"
+        f"with Store({str(path)!r}, IDENTITY) as s:\n"
+        "    wanted = iter([Subject('architecture', str(i)) for i in range(200)])\n"
+        "    while claimed := s.claim(wanted, 7): s.add(CONDITIONS, [measurement(c.text) for c in claimed])\n"
+    )
+    root = Path(__file__).parent.parent
+    writers = [subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE) for _ in range(3)]
+    errors = [writer.communicate()[1].decode() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], errors
+    with Store(path) as opened:
+        assert sorted(m.subject for m in opened.measurements()) == sorted(map(str, range(200)))

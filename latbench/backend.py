@@ -17,13 +17,15 @@ The constructor takes no arguments and raises `PluginError` where the library or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
+
+from latbench.errors import UsageError
 
 if TYPE_CHECKING:
     from latbench.model import Model
@@ -112,3 +114,23 @@ class HasState(Protocol):
     def state(self) -> Mapping[str, Fact]:
         """Return the state now. Called between batches, never while timing."""
         ...
+
+
+def check_options(backend: str, options: Mapping[str, str], known: Mapping[str, Collection[str]]) -> None:
+    """Refuse options that a backend does not have.
+
+    Args:
+        backend: its name, for the message.
+        options: what was asked for.
+        known: the values that each option may take; none where any text will do.
+
+    Raises:
+        UsageError: an unknown option, or a value that an option cannot take.
+    """
+    for key, value in options.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise UsageError(f"backend {backend!r} has no option {key!r}: {remedy}")
+        if known[key] and value not in known[key]:
+            raise UsageError(f"option {key}={value} of backend {backend!r}: choose one of {', '.join(known[key])}")

@@ -106,8 +106,12 @@ def fit(
     """
     X, y = profile.X, profile.y
     if samples is not None and not 2 <= samples <= len(y):
-        raise DataError(f"cannot learn from {samples} architectures: this profile holds {len(y)}, and two are the least")
-    estimator = fit_estimator(predictor, X[:samples], y[:samples], facts=profile.column_facts(), seed=seed, params=params)
+        raise DataError(
+            f"cannot learn from {samples} architectures: this profile holds {len(y)}, and two are the least"
+        )
+    estimator = fit_estimator(
+        predictor, X[:samples], y[:samples], facts=profile.column_facts(), seed=seed, params=params
+    )
     facts: dict[str, Fact] = {
         "samples": len(y[:samples]),
         "seed": seed,
@@ -137,7 +141,9 @@ def fit_estimator(
     if len(y) < 2:
         raise DataError(f"{len(y)} measured architectures are too few to learn from: profile more")
     if not (np.isfinite(y) & (y > 0)).all():
-        raise DataError("a label is zero, negative or not finite: what is measured is positive, so correct or drop that row")
+        raise DataError(
+            "a label is zero, negative or not finite: what is measured is positive, so correct or drop that row"
+        )
     estimator: Predictor = configure(PREDICTORS, plugin, params or {})
     if "random_state" in estimator.get_params() and "random_state" not in (params or {}):
         estimator.set_params(random_state=seed)

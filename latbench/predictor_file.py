@@ -88,7 +88,9 @@ def load_predictor(
         estimator = _from_arrays(path, name, params, arrays, plugin)
     columns, expected = getattr(estimator, "n_features_in_", None), len(space.columns)
     if columns != expected:
-        raise PredictorFileError(f"{path} predicts from {columns} columns, {spec} has {expected}: fit the predictor again")
+        raise PredictorFileError(
+            f"{path} predicts from {columns} columns, {spec} has {expected}: fit the predictor again"
+        )
     return TrainedPredictor(estimator, name, space, conditions, facts)
 
 
@@ -176,7 +178,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             f"{path} is no predictor file, or a truncated one ({error}): write one with 'latbench fit'"
         ) from error
     if version != FORMAT:
-        raise PredictorFileError(f"{path} has format {version!r}, this version reads {FORMAT}: update latbench, or fit again")
+        raise PredictorFileError(
+            f"{path} has format {version!r}, this version reads {FORMAT}: update latbench, or fit again"
+        )
     return header, arrays
 
 

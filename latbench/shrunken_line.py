@@ -61,9 +61,7 @@ def fit_shrunken_line(
     return Line(coef, float(y_mean - x_mean @ coef), left_out)
 
 
-def _fit_penalised(
-    rows: Matrix, target: Matrix, groups: Sequence[str] | None, freedom: int
-) -> tuple[Matrix, Matrix]:
+def _fit_penalised(rows: Matrix, target: Matrix, groups: Sequence[str] | None, freedom: int) -> tuple[Matrix, Matrix]:
     """Return the coefficients of the likeliest penalties, and the leverage of each row."""
     best_deviance, coef, leverage = np.inf, np.zeros(rows.shape[1]), np.zeros(len(rows))
     if freedom < 1:

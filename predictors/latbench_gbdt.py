@@ -15,9 +15,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from latbench.predictor import ColumnFacts
 from latbench.regression import group_matrix, merge_rows, relative_scale
 
-_OF_SPLITS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
-_OF_LEAVES = ("leaf_value", "leaf_const", "num_features")
-
 
 class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """LightGBM on squared relative errors.
@@ -36,7 +33,8 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         random_state: LightGBM's seed.
 
     Attributes:
-        booster_: the fitted ``lightgbm.Booster``.
+        trees_: the fitted trees as arrays; see `_trees`. LightGBM itself is needed to fit only: its own text format is no
+            safe way to read them back, as its parser aborts the process on a malformed tree.
     """
 
     def __init__(
@@ -72,7 +70,9 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         if self.groups is not None and len(self.groups) != X.shape[1]:
             raise ValueError(f"{len(self.groups)} groups for {X.shape[1]} columns: give one for each")
-        X, y, weight = merge_rows(X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+        X, y, weight = merge_rows(
+            X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        )
         weight /= relative_scale(y) ** 2
         # LightGBM's penalties are absolute: with a mean weight of 1 they mean the same in every unit.
         data = lightgbm.Dataset(self._features(X), y, weight=weight / weight.mean())
@@ -87,20 +87,21 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "num_threads": 1,
             "verbose": -1,
         }
-        self.booster_ = lightgbm.train(parameters, data, self.n_estimators)
+        booster = lightgbm.train(parameters, data, self.n_estimators)
+        self.trees_ = _trees(booster.dump_model()["tree_info"], self.num_leaves)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings ``(n, columns)``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(self.booster_.predict(self._features(X), num_threads=1))
+        features = self._features(X)
+        return sum((_predict(tree, features) for tree in zip(*self.trees_.values(), strict=True)), np.zeros(len(X)))
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Return the trees in LightGBM's text form, as bytes."""
+        """Return the trees."""
         check_is_fitted(self)
-        text = self.booster_.model_to_string()
-        return {"booster": np.frombuffer(text.encode(), dtype=np.uint8), "columns": np.array([self.n_features_in_])}
+        return {"columns": np.array([self.n_features_in_]), **self.trees_}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -108,53 +109,88 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: the arrays are not such a state.
         """
-        if arrays.keys() != {"booster", "columns"} or arrays["booster"].dtype != np.uint8 or arrays["columns"].shape != (1,):
-            raise ValueError("a gbdt predictor is LightGBM's text as bytes, 'booster', and the number of 'columns'")
-        text = arrays["booster"].tobytes().decode()
-        columns = int(arrays["columns"][0])
+        trees = {name: np.asarray(arrays[name]) for name in _TREE if name in arrays}
+        if arrays.keys() != {"columns", *_TREE} or arrays["columns"].shape != (1,):
+            raise ValueError(f"a gbdt predictor is the arrays columns, {', '.join(_TREE)}")
+        self.n_features_in_ = int(arrays["columns"][0])
         counts = 0 if self.groups is None else len(set(self.groups))
-        try:
-            _check_text(text, features=columns + counts)
-            self.booster_ = lightgbm.Booster(model_str=text)
-        except (KeyError, lightgbm.basic.LightGBMError) as error:
-            raise ValueError(f"this is no LightGBM model: {error}") from error
-        self.n_features_in_ = columns
+        _check(trees, self.n_features_in_ + counts)
+        self.trees_ = trees
         return self
 
     def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return X if self.groups is None else np.hstack([X, X @ group_matrix(self.groups)])
 
 
-def _check_text(text: str, *, features: int) -> None:
-    """Check what LightGBM trusts: a malformed tree aborts the whole process, an index out of range reads foreign memory."""
-    head, _, trees = text.partition("\n\n")
-    fixed = {"num_class": "1", "num_tree_per_iteration": "1", "max_feature_idx": str(features - 1), "objective": "regression"}
-    header = _fields(head)
-    if any(header[key] != value for key, value in fixed.items()):
-        raise ValueError(f"the trees are not a regression on {features} features")
-    for size in map(int, header["tree_sizes"].split()):
-        _check_tree(_fields(trees[:size]), features)
-        trees = trees[size:]
-    if not trees.startswith("end of trees"):
-        raise ValueError("the sizes of the trees are wrong")
+_TREE = ("feature", "threshold", "children", "constant", "leaf_feature", "leaf_coef")
 
 
-def _check_tree(tree: Mapping[str, str], features: int) -> None:
-    leaves = int(tree["num_leaves"])
-    inner = leaves - 1
-    numbers = {key: [float(number) for number in text.split()] for key, text in tree.items()}
-    lengths = dict.fromkeys(_OF_SPLITS, inner) | dict.fromkeys(_OF_LEAVES, leaves)
-    lengths |= dict.fromkeys(("leaf_features", "leaf_coeff"), int(sum(numbers["num_features"])))
-    children = [*enumerate(numbers["left_child"]), *enumerate(numbers["right_child"])]
-    if not (
-        all(len(numbers[key]) == length for key, length in lengths.items())
-        and all(0 <= used < features for key in ("split_feature", "leaf_features") for used in numbers[key])
-        and all(-leaves <= child < 0 or node < child < inner for node, child in children)
-        and numbers["num_cat"] == [0]
-        and not any(kind % 2 for kind in numbers["decision_type"])
-    ):
-        raise ValueError("a tree is malformed")
+def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
+    """Turn LightGBM's nested trees into arrays, the first dimension of each is the tree.
+
+    ``feature`` and ``threshold`` ``(trees, splits)`` and ``children`` ``(trees, splits, 2)`` are the splits: left where the
+    feature is at most the threshold; a child is the number of a later split, or -1 - leaf. The value of a leaf is ``constant``
+    ``(trees, leaves)`` plus the features ``leaf_feature`` times ``leaf_coef``, both ``(trees, leaves, splits)``.
+    """
+    splits = leaves - 1
+    trees = {
+        "feature": np.zeros((len(dump), splits), dtype=np.int64),
+        "threshold": np.zeros((len(dump), splits)),
+        "children": np.full((len(dump), splits, 2), -1, dtype=np.int64),
+        "constant": np.zeros((len(dump), leaves)),
+        "leaf_feature": np.zeros((len(dump), leaves, splits), dtype=np.int64),
+        "leaf_coef": np.zeros((len(dump), leaves, splits)),
+    }
+
+    def place(number: int, node: dict[str, Any]) -> int:
+        """Write a node and all below it; return the number by which its parent knows it."""
+        if "split_index" in node:
+            split = int(node["split_index"])
+            trees["feature"][number, split] = node["split_feature"]
+            trees["threshold"][number, split] = node["threshold"]
+            trees["children"][number, split] = place(number, node["left_child"]), place(number, node["right_child"])
+            return split
+        leaf = int(node.get("leaf_index", 0))
+        trees["constant"][number, leaf] = node.get("leaf_const", node["leaf_value"])
+        used = node.get("leaf_features", [])
+        trees["leaf_feature"][number, leaf, : len(used)] = used
+        trees["leaf_coef"][number, leaf, : len(used)] = node.get("leaf_coeff", [])
+        return -1 - leaf
+
+    for number, tree in enumerate(dump):
+        place(number, tree["tree_structure"])
+    return trees
 
 
-def _fields(block: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+def _predict(tree: tuple[NDArray[Any], ...], features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the value of the leaf that each row ``(n, features)`` falls into."""
+    feature, threshold, children, constant, leaf_feature, leaf_coef = tree
+    rows = np.arange(len(features))
+    node = np.zeros(len(features), dtype=np.int64)
+    for _ in range(len(feature)):
+        split = np.maximum(node, 0)
+        right = (features[rows, feature[split]] > threshold[split]).astype(np.int64)
+        node = np.where(node < 0, node, children[split, right])
+    leaf = -1 - node
+    slope = leaf_coef[leaf] * features[rows[:, None], leaf_feature[leaf]]
+    return np.asarray(constant[leaf] + slope.sum(axis=1))
+
+
+def _check(trees: Mapping[str, NDArray[Any]], features: int) -> None:
+    """Check that every index leads somewhere, and every path to a leaf."""
+    count, leaves = trees["constant"].shape
+    splits = leaves - 1
+    shapes = [
+        (count, splits),
+        (count, splits),
+        (count, splits, 2),
+        (count, leaves),
+        (count, leaves, splits),
+        (count, leaves, splits),
+    ]
+    if [array.shape for array in trees.values()] != shapes:
+        raise ValueError("the arrays of the trees do not fit together")
+    used, children = np.concatenate([trees[name].ravel() for name in ("feature", "leaf_feature")]), trees["children"]
+    later = (children > np.arange(splits)[:, None]) & (children < splits)
+    if not (((0 <= used) & (used < features)).all() and (later | ((-leaves <= children) & (children < 0))).all()):
+        raise ValueError("a tree has an index out of range")

@@ -51,7 +51,9 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         costs = np.ones(X.shape[1]) if self.costs is None else np.asarray(self.costs, dtype=np.float64)
         if costs.shape != (X.shape[1],):
             raise ValueError(f"{costs.size} costs for {X.shape[1]} columns: give one for each")
-        X, y, weight = merge_rows(X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+        X, y, weight = merge_rows(
+            X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        )
         weight = weight / relative_scale(y) ** 2
         total = X @ costs
         centred = total - np.average(total, weights=weight)

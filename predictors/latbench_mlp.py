@@ -1,9 +1,10 @@
-"""The predictor ``mlp``: a shrunken line plus a small ensemble of networks that learn what the line misses."""
+"""The predictor ``mlp``: a shrunken line, plus a small ensemble of networks for what the line misses."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,19 +21,25 @@ from latbench.predictor import ColumnFacts
 from latbench.regression import Matrix, group_matrix, merge_rows, relative_scale
 from latbench.shrunken_line import fit_shrunken_line
 
+ROWS_PER_MEMBER = 10
+"""With fewer rows for each member the networks have too little to learn from, and the line is all there is."""
+
+Layers = list[Tensor]
+"""Weight and bias of three layers; the first dimension of each is the member."""
+
 
 class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A line (`latbench.shrunken_line`) plus ``members`` SiLU networks fitted to what the line predicts wrongly.
+    """A line (`latbench.shrunken_line`) plus SiLU networks that are fitted to what the line predicts wrongly.
 
-    Two thirds of a latency's structure are linear, so the line alone predicts well from twenty architectures on. The
-    networks add what is not linear: each is trained without one fold of the rows, and their common weight is
-    the one that best explains those left-out rows, which is zero where the networks learnt only noise. They are trained on random
-    mixtures of encodings with the same mixture of labels, so that a relaxed encoding predicts an expected latency
-    (mixup, Zhang et al., ICLR 2018, with up to `mixed` rows).
+    A latency is close to a sum, so the line alone predicts well from twenty architectures on. Each network is trained
+    without one fold of the rows, on the errors that the line makes on rows it has not seen; the networks' common weight is the
+    one that best explains those errors on the left-out folds (stacking, Breiman 1996), and becomes zero where they
+    learnt nothing but noise. They are trained on random mixtures of encodings and of labels (mixup, Zhang et al., ICLR 2018, with
+    more than two rows), so that what they say of a relaxed encoding is an expected latency.
 
     Args:
         hidden: width of the two hidden layers.
-        members: networks of the ensemble, one for each fold; at least 2.
+        members: networks, and folds; at least 2.
         steps: optimiser steps.
         learning_rate: the highest rate of the one-cycle schedule.
         weight_decay: AdamW's.
@@ -44,7 +51,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         coef_: the line's ``(columns,)``.
         intercept_: the line's.
-        layers_: weights and biases of the networks, the first dimension of each is the member.
+        layers_: the networks', see `Layers`; their outputs are summed.
     """
 
     def __init__(
@@ -85,14 +92,56 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for name, given in (("groups", self.groups), ("costs", self.costs)):
             if given is not None and len(given) != X.shape[1]:
                 raise ValueError(f"{len(given)} {name} for {X.shape[1]} columns: give one for each")
-        X, y, weight = merge_rows(X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        X, y, weight = merge_rows(X, y, weight)
         line = fit_shrunken_line(X, y, weight, groups=self.groups, costs=self.costs)
         self.coef_, self.intercept_ = line.coef, line.intercept
-        self.layers_ = self._fit_networks(X, line.left_out, relative_scale(y), weight)
+        with _one_thread():
+            layers = self._fit_networks(X, line.left_out, relative_scale(y), weight)
+        self.layers_ = [layer.numpy() for layer in layers]
         return self
 
-    def _fit_networks(self, X: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> tuple[NDArray[np.float32], ...]:
-        """Fit the ensemble to what the line missed, and fold everything around it into its layers."""
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        return np.asarray(self.module().double()(torch.tensor(X)).numpy())
+
+    def module(self) -> nn.Module:
+        """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``; it has no parameters."""
+        check_is_fitted(self)
+        return _Network(self.coef_, self.intercept_, self.layers_)
+
+    def to_arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Return the line and the layers."""
+        check_is_fitted(self)
+        layers = {f"layer{index}": layer for index, layer in enumerate(self.layers_)}
+        return {"coef": self.coef_, "intercept": np.array([self.intercept_]), **layers}
+
+    def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Restore what `to_arrays` returned.
+
+        Raises:
+            ValueError: the arrays are not such a state.
+        """
+        names = [f"layer{index}" for index in range(6)]
+        if (
+            arrays.keys() != {"coef", "intercept", *names}
+            or arrays["coef"].ndim != 1
+            or arrays["intercept"].shape != (1,)
+        ):
+            raise ValueError(f"an mlp predictor is the arrays coef, intercept, {', '.join(names)}")
+        columns, members, hidden = len(arrays["coef"]), self.members, self.hidden
+        shapes = [tuple(layer.shape) for layer in _initial_layers(members, columns, hidden, torch.Generator())]
+        if [arrays[name].shape for name in names] != shapes:
+            raise ValueError(f"the layers of this mlp predictor have the shapes {shapes}")
+        self.coef_, self.intercept_ = np.asarray(arrays["coef"], dtype=np.float64), float(arrays["intercept"][0])
+        self.layers_ = [np.asarray(arrays[name], dtype=np.float32) for name in names]
+        self.n_features_in_ = columns
+        return self
+
+    def _fit_networks(self, X: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
+        """Fit the networks to what the line missed, and fold what surrounds them into their first and last layers."""
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
         inputs = np.eye(X.shape[1])
         if self.groups is not None:
@@ -100,18 +149,18 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         centre = X.mean(axis=0)
         inputs *= 3 / (np.linalg.norm((X - centre) @ inputs) / math.sqrt(len(X)) or 1.0)
         unit = math.sqrt(np.mean((missed / scale) ** 2)) or 1.0
-        rows = _Rows(*map(_float32, ((X - centre) @ inputs, missed / unit, scale, weight)))
         layers = _initial_layers(self.members, inputs.shape[1], self.hidden, generator)
         share = 0.0
-        if len(X) >= 10 * self.members:
+        if len(X) >= ROWS_PER_MEMBER * self.members:
+            rows = _Rows(*map(_float32, ((X - centre) @ inputs, missed / unit, scale, weight)))
             kept = torch.randperm(len(X), generator=generator) % self.members != torch.arange(self.members)[:, None]
             self._train(layers, rows, kept, generator)
             share = _stacking_weight(layers, rows, kept)
         w1, b1, w2, b2, w3, b3 = layers
         w1 = _float32(inputs) @ w1
         b1 = b1 - _float32(centre[None]) @ w1
-        scale_out = share * unit / self.members
-        return tuple(layer.numpy() for layer in (w1, b1, w2, b2, w3 * scale_out, b3 * scale_out))
+        last = share * unit / self.members
+        return [w1, b1, w2, b2, last * w3, last * b3]
 
     def _train(self, layers: Layers, rows: _Rows, kept: Tensor, generator: torch.Generator) -> None:
         """Train each member on mixtures of the rows that it keeps ``(members, n)``."""
@@ -122,9 +171,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         batch = min(len(rows.weight), 128)
         for _ in range(self.steps):
             chosen = torch.multinomial(kept * rows.weight, batch * self.mixed, replacement=True, generator=generator)
-            shares = torch._sample_dirichlet(torch.full((self.members * batch, self.mixed), 0.5), generator=generator)
-            shares[::2] = torch.eye(self.mixed)[0]
-            x, missed, scale = rows.mixed(chosen.view(-1, self.mixed), shares, self.members)
+            x, missed, scale = rows.mix(chosen.view(self.members, batch, self.mixed), generator)
             loss = (((_run(layers, x) - missed) / scale) ** 2).mean(dim=1).sum()
             optimizer.zero_grad()
             loss.backward()
@@ -133,40 +180,30 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for layer in layers:
             layer.requires_grad_(False)
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(self.module().double()(torch.from_numpy(X)).numpy())
-
-    def module(self) -> nn.Module:
-        """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``; it has no parameters."""
-        check_is_fitted(self)
-        return _Network(self.coef_, self.intercept_, self.layers_)
-
-
-Layers = list[Tensor]
-"""Weight and bias of three layers; the first dimension of each is the member."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What the networks are trained on: inputs ``(n, inputs)``, what the line missed, the scale of errors, weights."""
+    """What the networks learn from: inputs ``(n, inputs)``; by row what the line missed, the scale of errors, the weight."""
 
     x: Tensor
     missed: Tensor
     scale: Tensor
     weight: Tensor
 
-    def mixed(self, chosen: Tensor, shares: Tensor, members: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mixtures of the chosen rows ``(mixtures, mixed)``, split among the members."""
-        x = embedding_bag(chosen, self.x, per_sample_weights=shares, mode="sum")
-        missed, scale = ((values[chosen] * shares).sum(dim=1) for values in (self.missed, self.scale))
-        return x.view(members, -1, x.shape[1]), missed.view(members, -1), scale.view(members, -1)
+    def mix(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mixtures of the chosen rows ``(members, batch, mixed)``; every second one is a pure row."""
+        members, batch, mixed = chosen.shape
+        # Normalised gamma variables of shape 1/2, that is squared normal ones, are Dirichlet: most mixtures are lopsided.
+        shares = torch.randn(chosen.shape, generator=generator) ** 2
+        shares /= shares.sum(dim=-1, keepdim=True)
+        shares[:, ::2] = torch.eye(mixed)[0]
+        x = embedding_bag(chosen.view(-1, mixed), self.x, per_sample_weights=shares.view(-1, mixed), mode="sum")
+        missed, scale = ((values[chosen] * shares).sum(dim=-1) for values in (self.missed, self.scale))
+        return x.view(members, batch, -1), missed, scale
 
 
 class _Network(nn.Module):
-    """The line plus the summed networks, in one piece."""
+    """The line plus the sum of the networks."""
 
     def __init__(self, coef: Matrix, intercept: float, layers: Sequence[NDArray[np.float32]]) -> None:
         super().__init__()
@@ -177,13 +214,12 @@ class _Network(nn.Module):
 
     def forward(self, encoding: Tensor) -> Tensor:
         rows = encoding.reshape(-1, encoding.shape[-1])
-        layers = [self.get_buffer(f"layer{index}") for index in range(6)]
-        missed = _run(layers, rows).sum(dim=0)
-        return (rows @ self.coef + self.intercept + missed).reshape(encoding.shape[:-1])
+        missed = _run([self.get_buffer(f"layer{index}") for index in range(6)], rows).sum(dim=0)
+        return (rows @ self.get_buffer("coef") + self.get_buffer("intercept") + missed).reshape(encoding.shape[:-1])
 
 
 def _run(layers: Layers, x: Tensor) -> Tensor:
-    """Return each member's output ``(members, rows)`` for shared or own rows ``([members,] rows, inputs)``."""
+    """Return the members' outputs ``(members, rows)`` for inputs ``(rows, inputs)``, or ``(members, rows, inputs)``."""
     w1, b1, w2, b2, w3, b3 = layers
     hidden = silu(x @ w1 + b1)
     hidden = silu(hidden @ w2 + b2)
@@ -195,17 +231,28 @@ def _initial_layers(members: int, inputs: int, hidden: int, generator: torch.Gen
     for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, 1)):
         layers.append(torch.randn(members, fan_in, fan_out, generator=generator) / math.sqrt(fan_in))
         layers.append(torch.zeros(members, 1, fan_out))
-    # The ensemble starts as zero: the line alone.
+    # The networks start as zero, so that only what they learn is added to the line.
     layers[-2].zero_()
     return layers
 
 
 def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> float:
-    """Return how much of the networks explains best what the line missed on rows that they did not see."""
+    """Return the share of the networks, 0 to 1, that explains best what the line missed on rows that they did not see."""
     left_out = (_run(layers, rows.x) * ~kept).sum(dim=0)
     weight = rows.weight / rows.scale**2
     best = (weight * left_out * rows.missed).sum() / (weight * left_out**2).sum()
     return float(best.nan_to_num(0.0).clamp(0.0, 1.0))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: on matrices this small, several mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _float32(values: Any) -> Tensor:

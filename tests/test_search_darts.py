@@ -25,11 +25,14 @@ class CostPredictor:
     unit = "ms"
     space = SPACE
 
+    def __init__(self, base=0.2):
+        self.base = base
+
     def module(self):
         costs = {"none": 0.0, "skip_connect": 0.1, "avg_pool_3x3": 0.3, "nor_conv_1x1": 0.6, "nor_conv_3x3": 1.0}
         line = nn.Linear(len(SPACE.columns), 1)
         line.weight.data = torch.tensor([[costs[column.name.split("/")[-1]] for column in SPACE.columns]])
-        line.bias.data.fill_(0.2)
+        line.bias.data.fill_(self.base)
         return nn.Sequential(line, nn.Flatten(0))
 
 
@@ -55,7 +58,7 @@ def stop_after(epochs):
 
 
 def loss(**options):
-    return LatencyLoss(CostPredictor(), **{"target": 1.5, "penalty": "hinge", **options})
+    return LatencyLoss(**{"predictor": CostPredictor(), "target": 1.5, "penalty": "hinge", **options})
 
 
 def test_interrupted_search_ends_as_if_it_had_not_been(images, tmp_path):
@@ -126,6 +129,8 @@ def test_loss_of_weight_zero_watches_without_steering(images):
     [
         ({"settings": replace(SETTINGS, alpha_lr=0.2)}, "settings.alpha_lr is 0.1 there and 0.2 here"),
         ({"latency_loss": None}, "latency_loss"),
+        ({"latency_loss": loss(target=1.6)}, "latency_loss.reference is 1.5 there and 1.6 here"),
+        ({"latency_loss": loss(predictor=CostPredictor(base=0.3))}, "latency_loss.predictor"),
         ({"space": replace(SPACE, channels=8)}, r"space is 'nasbench201\(cells=1, channels=4"),
     ],
 )

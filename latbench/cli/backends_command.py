@@ -26,4 +26,5 @@ def run(as_json: opt.AsJson = False) -> None:
     print_table(
         ("plug-in", "kind", "available", "package", "why not"),
         [(s.name, kind.word, "yes" if s.available else "no", s.package, s.reason) for kind, s in rows],
+        numbers=False,
     )

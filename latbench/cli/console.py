@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-out = Console(soft_wrap=True, highlight=False)
+# A pipe or a log has no width of its own, and a folded table cannot be read there.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 """Results."""
 
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -22,11 +24,13 @@ def print_json(document: Any) -> None:
     print(json.dumps(_finite(document), indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Print a table: the first column to the left, the others to the right."""
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, numbers: bool = True
+) -> None:
+    """Print a table: the first column to the left, the others to the right where they are numbers."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
+        table.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     out.print(table)

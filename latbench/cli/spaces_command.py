@@ -34,7 +34,7 @@ def run(
             print_json([{"name": spec.name, "config": dict(spec.config)} for spec in specs])
         else:
             settings = [", ".join(f"{key}={value}" for key, value in spec.config.items()) for spec in specs]
-            print_table(("space", "configuration"), [(s.name, c) for s, c in zip(specs, settings, strict=True)])
+            print_table(("space", "configuration"), [(s.name, c) for s, c in zip(specs, settings, strict=True)], numbers=False)
         return
     built = opt.space_from(space, space_option)
     drawn = [str(architecture) for architecture in built.sample(samples, seed=seed)]

@@ -61,7 +61,17 @@ class Comparison:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the column heads and the rows as text, each error beside the noise floor."""
-        heads = ["predictor", "trained on", "MAPE", "noise floor", "within 5%", "within 10%", "RMSPE", "Spearman", "Kendall"]
+        heads = [
+            "predictor",
+            "trained on",
+            "MAPE",
+            "noise floor",
+            "within 5%",
+            "within 10%",
+            "RMSPE",
+            "Spearman",
+            "Kendall",
+        ]
         floor = "?" if self.noise_floor.mape is None else f"{self.noise_floor.mape:.1%}"
         return heads, [_cells(row, floor) for row in self.rows]
 
@@ -108,7 +118,9 @@ def compare(
                 results.append(Accuracy.of(y[split.test], predicted))
             rows.append(ComparisonRow(name, size, Accuracy.mean(results), Accuracy.spread(results)))
     floor, test_size = noise_floor(profile.duplicates), min(len(split.test) for split in splits)
-    return Comparison(tuple(rows), floor, test_size, seeds, tuple(_notes(test_size, floor, has_table=facts.costs is not None)))
+    return Comparison(
+        tuple(rows), floor, test_size, seeds, tuple(_notes(test_size, floor, has_table=facts.costs is not None))
+    )
 
 
 def _notes(test_size: int, floor: NoiseFloor, *, has_table: bool) -> Iterator[str]:

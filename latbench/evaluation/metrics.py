@@ -42,7 +42,9 @@ class Accuracy:
         """
         truth, guess = np.asarray(measured, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
         if truth.ndim != 1 or truth.shape != guess.shape:
-            raise ShapeError(f"measured {truth.shape} and predicted {guess.shape} values differ in shape: give two (n,)")
+            raise ShapeError(
+                f"measured {truth.shape} and predicted {guess.shape} values differ in shape: give two (n,)"
+            )
         if not len(truth) or not (truth > 0).all():
             raise DataError("relative errors need at least one measured value, and all of them positive")
         error = np.abs(guess / truth - 1)

@@ -97,9 +97,9 @@ def _standard_error(residual: Floats) -> float:
 
     Neighbouring rounds are not independent; groups of them nearly are, so drift that the fit missed widens the error.
     """
-    groups = min(GROUPS, len(residual) // 2)
-    if groups < 2:
+    if len(residual) < 2:
         return np.inf
+    groups = max(2, min(GROUPS, len(residual) // 2))
     locations = [np.quantile(part, QUANTILE) for part in np.array_split(residual, groups)]
     return float(np.std(locations, ddof=1) / np.sqrt(groups))
 

@@ -44,7 +44,7 @@ class Settings:
 
     half_width: float = 0.01
     min_rounds: int = 12
-    max_rounds: int = 32
+    max_rounds: int = 64
     max_seconds: float = 60.0
     visit_ms: float = 4.0
     warmup_ms: float = 5.0

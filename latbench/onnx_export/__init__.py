@@ -46,8 +46,8 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     """
     try:
         return _write(module, inputs)
-    except Exception as error:  # noqa: BLE001 - a forward pass may raise anything when it meets a stand-in for a tensor
-        reason = str(error).strip().partition("\n")[0]
+    except UnknownOperatorError as error:
+        reason = str(error)
     warnings.warn(
         f"{reason}: torch.onnx.export writes {type(module).__name__} instead, about 100 times slower; "
         "latbench.onnx_export.writes teaches the direct writer an operator",
@@ -58,7 +58,10 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
-    traced = trace(module, inputs)
+    try:
+        traced = trace(module, inputs)
+    except Exception as error:  # a forward pass may raise anything when it meets a stand-in for a tensor
+        raise UnknownOperatorError(f"{type(module).__name__} cannot be traced ({_first_line(error)})") from error
     graph = Graph(module)
     for name, node in zip(inputs, traced.inputs, strict=True):
         graph.write_input(node, name)
@@ -76,11 +79,14 @@ def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], rea
         try:
             program = torch.onnx.export(module, samples, input_names=list(inputs), dynamo=True, verbose=False)
         except Exception as error:  # noqa: BLE001 - torch.export raises what the module raises
-            last = str(error).strip().partition("\n")[0]
             raise ModelError(
-                f"{type(module).__name__} cannot be written as ONNX ({reason}; torch.onnx.export: {last}): "
+                f"{type(module).__name__} cannot be written as ONNX ({reason}; torch.onnx.export: {_first_line(error)}): "
                 "measure it on a backend that runs modules, such as 'cpu'"
             ) from error
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     return data
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

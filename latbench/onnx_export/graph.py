@@ -76,7 +76,7 @@ class Graph:
 
     def write_input(self, node: Node, name: str) -> None:
         """Name an input of the network."""
-        self._results[node] = self._unique(name)
+        self._results[node] = self.unique(name)
 
     def write(self, node: Node) -> None:
         """Write one call.
@@ -101,7 +101,7 @@ class Graph:
 
     def add(self, kind: str, *inputs: Input, outputs: int = 1, **attributes: Any) -> Any:
         """Add an ONNX operator; return the name of its result, or a list of names where it has several `outputs`."""
-        name = self._unique(f"{self.path(self.node)}/{kind}")
+        name = self.unique(f"{self.path(self.node)}/{kind}")
         names = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
         operator = Operator(kind, [self._resolve(tensor) for tensor in inputs if tensor is not None], names, attributes)
         self.operators.append(operator)
@@ -118,8 +118,12 @@ class Graph:
         return self._producers.get(name) if isinstance(name, str) else None
 
     def array(self, tensor: torch.Tensor) -> Array:
-        """Return the values of a weight."""
-        return self.once(id(tensor), self._labels.get(id(tensor), ""), lambda: tensor.detach().cpu().numpy())
+        """Return the values of a weight: one array for one tensor, so that what a module shares stays shared."""
+        found = self._arrays.get(id(tensor))
+        if found is None:
+            found = self._arrays[id(tensor)] = tensor.numpy(force=True)
+            self._labels[id(found)] = self._labels.get(id(tensor), "")
+        return found
 
     def integers(self, *values: int) -> Array:
         """Return a constant of 64-bit integers: axes, shapes, indices."""
@@ -134,7 +138,7 @@ class Graph:
         return self.once((value, tuple(shape), dtype), "", lambda: np.full(shape, value, numpy_dtype(dtype)))
 
     def once(self, key: Any, label: str, build: Callable[[], Array]) -> Array:
-        """Return the constant of this key, built when first asked for, so that what a module shares stays shared."""
+        """Return the constant of this key, built when first asked for, so that what is shared stays shared."""
         found = self._arrays.get(key)
         if found is None:
             found = self._arrays[key] = build()
@@ -154,10 +158,11 @@ class Graph:
             return self._results[tensor]
         return self.array(tensor) if isinstance(tensor, torch.Tensor) else tensor
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
+        """Return a name for a tensor that no other tensor has."""
         count = self._taken.get(name, 0)
         self._taken[name] = count + 1
-        return f"{name}_{count}" if count else name
+        return self.unique(f"{name}_{count}") if count else name
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -107,8 +107,8 @@ def linear(graph: Graph, x: Node, weight: Tensor, bias: Tensor | None = None) ->
 def batch_norm(
     graph: Graph,
     x: Node,
-    mean: Tensor | None,
-    variance: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
@@ -116,16 +116,16 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Any:
     """Fold batch normalisation into the convolution before it; one that follows anything else stays an operator."""
-    if training or mean is None or variance is None:
+    if training or running_mean is None or running_var is None:
         raise UnknownOperatorError
-    mean_, variance_ = graph.array(mean), graph.array(variance)
-    scale = graph.filled(1, mean.shape, mean.dtype) if weight is None else graph.array(weight)
-    shift = graph.filled(0, mean.shape, mean.dtype) if bias is None else graph.array(bias)
+    mean, variance = graph.array(running_mean), graph.array(running_var)
+    scale = graph.array(weight) if weight is not None else graph.filled(1, mean.shape, x.dtype)
+    shift = graph.array(bias) if bias is not None else graph.filled(0, mean.shape, x.dtype)
     convolution = graph.producer(x)
     if convolution is None or x.users > 1 or not _takes_scale(convolution):
-        return graph.add("BatchNormalization", x, scale, shift, mean_, variance_, epsilon=eps)
-    factor = scale / np.sqrt(variance_ + eps)
-    _fold(graph, convolution, factor, shift - mean_ * factor, key=(*map(id, (scale, shift, mean_, variance_)), eps))
+        return graph.add("BatchNormalization", x, scale, shift, mean, variance, epsilon=eps)
+    factor = scale / np.sqrt(variance + eps)
+    _fold(graph, convolution, factor, shift - mean * factor, key=(*map(id, (scale, shift, mean, variance)), eps))
     return graph.name(x)
 
 
@@ -169,14 +169,14 @@ def layer_norm(
 def group_norm(
     graph: Graph,
     x: Node,
-    groups: int,
+    num_groups: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Any:
     """Write a group normalisation as an instance normalisation of the groups (its own operator is new in opset 18)."""
-    grouped = graph.add("Reshape", x, graph.integers(x.shape[0], groups, -1))
-    ones, zeros = graph.filled(1, (groups,), x.dtype), graph.filled(0, (groups,), x.dtype)
+    grouped = graph.add("Reshape", x, graph.integers(x.shape[0], num_groups, -1))
+    ones, zeros = graph.filled(1, (num_groups,), x.dtype), graph.filled(0, (num_groups,), x.dtype)
     normal = graph.add("InstanceNormalization", grouped, ones, zeros, epsilon=eps)
     return _scale_channels(graph, graph.add("Reshape", normal, graph.integers(*x.shape)), x, weight, bias)
 
@@ -194,8 +194,8 @@ def _scale_channels(graph: Graph, name: str, x: Node, weight: Tensor | None, bia
 def instance_norm(
     graph: Graph,
     x: Node,
-    mean: Tensor | None = None,
-    variance: Tensor | None = None,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     use_input_stats: bool = True,

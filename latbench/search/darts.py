@@ -10,6 +10,7 @@ alphas' loss. Two additions close the gap between the latency that is asked for 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -195,6 +196,7 @@ def _identity(
 ) -> Identity:
     """Return what a checkpoint must share with the search that continues it."""
     loss = {name: getattr(latency_loss, name, None) for name in ("penalty", "weight", "reference")}
+    loss["predictor"] = None if latency_loss is None else _digest(latency_loss.predictor)
     return {
         "space": str(SpaceSpec.of(space)),
         "images": images.name,
@@ -202,3 +204,9 @@ def _identity(
         **{f"settings.{name}": value for name, value in asdict(settings).items()},
         **{f"latency_loss.{name}": value for name, value in loss.items()},
     }
+
+
+def _digest(module: nn.Module) -> str:
+    """Return what tells the state of a module from that of another."""
+    values = (tensor.detach().cpu().numpy().tobytes() for tensor in module.state_dict().values())
+    return hashlib.sha256(b"".join(values)).hexdigest()[:12]

@@ -46,10 +46,10 @@ class Images:
 
     def __post_init__(self) -> None:
         for part, x, y in (("train", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
-            if x.ndim != 4 or y.shape != x.shape[:1] or len(y) == 0:
+            if x.ndim != 4 or y.shape != x.shape[:1] or len(y) < 2:
                 raise DataError(
                     f"the {part} images of {self.name!r} have shape {tuple(x.shape)} and the labels {tuple(y.shape)}: "
-                    "give (n, 3, height, width) and (n,), n > 0"
+                    "give (n, 3, height, width) and (n,), n > 1"
                 )
 
     @property

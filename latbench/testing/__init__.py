@@ -7,4 +7,32 @@ A plug-in's test file is one subclass::
 
     class TestSleep(BackendSuite):
         backend = "sleep"
+
+The suites need pytest, the null backend does not: each name loads when it is first used.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latbench.testing.backend_suite import BackendSuite
+    from latbench.testing.null import NullBackend
+    from latbench.testing.predictor_suite import PredictorSuite
+    from latbench.testing.space_suite import SpaceSuite
+
+_HOMES = {
+    "BackendSuite": "backend_suite",
+    "NullBackend": "null",
+    "PredictorSuite": "predictor_suite",
+    "SpaceSuite": "space_suite",
+}
+
+__all__ = ["BackendSuite", "NullBackend", "PredictorSuite", "SpaceSuite"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latbench.testing' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"latbench.testing.{_HOMES[name]}"), name)

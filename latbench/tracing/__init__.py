@@ -28,7 +28,7 @@ __all__ = ["Node", "Spec", "Trace", "trace"]
 
 Function = Callable[..., Any]
 
-_COMPOSITE = frozenset({F.multi_head_attention_forward, F.normalize})
+_COMPOSITE = frozenset({F.multi_head_attention_forward})
 """Python functions of torch that are recorded as the calls they are made of."""
 
 

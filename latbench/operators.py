@@ -1,0 +1,179 @@
+"""The operators of a module with their shapes, FLOPs and bytes: features of a network, keys of an operator table."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from latbench.tracing import Node, Spec, trace
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One call of a torch function while a module runs.
+
+    Args:
+        name: the module that calls and what it calls: ``"cells.0.edges.1/conv2d"``.
+        type: the function: ``"conv2d"``, ``"add"``, ``"batch_norm"``.
+        input_shapes: the shapes of the tensors that flow in, weights excluded.
+        output_shapes: the shapes of the tensors that flow out.
+        attributes: the other arguments by name, and the kernel's size where there is a kernel.
+        flops: floating-point operations, two for each multiply-accumulate. Only convolutions, linear layers and
+            products of matrices have any: everything else is bound by its bytes.
+        params: elements of the parameters it reads.
+        bytes: bytes of what it reads, weights included, and writes; 0 for a view.
+    """
+
+    name: str
+    type: str
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    attributes: tuple[tuple[str, Any], ...]
+    flops: int
+    params: int
+    bytes: int
+
+    @property
+    def key(self) -> str:
+        """What operators that do the same work share: ``"conv2d 1x16x32x32->1x16x32x32 kernel=3x3 groups=16"``."""
+        shapes = f"{','.join(map(_text, self.input_shapes))}->{','.join(map(_text, self.output_shapes))}"
+        return " ".join([self.type, shapes, *(f"{name}={_text(value)}" for name, value in self.attributes)])
+
+
+def operators(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[Operator]:
+    """Return the operators of a module, in the order in which it calls them, for inputs of these shapes.
+
+    Nothing is computed. A module that `latbench.tracing.trace` cannot follow raises what it raises there.
+    """
+    paths = {child: path for path, child in module.named_modules()}
+    calls: Counter[str] = Counter()
+    found = []
+    for node in trace(module, inputs).nodes:
+        if isinstance(node.args[0], Node) and not isinstance(node.args[0].spec, Spec):
+            continue  # takes one of several results
+        name = f"{paths.get(node.owner, '') if node.owner else ''}/{_type(node)}"
+        calls[name] += 1
+        found.append(_operator(node, name if calls[name] == 1 else f"{name}_{calls[name]}"))
+    return found
+
+
+def _operator(node: Node, name: str) -> Operator:
+    tensors = list(_tensors((node.args, node.kwargs)))
+    outputs = [node.spec] if isinstance(node.spec, Spec) else [spec for spec in node.spec if isinstance(spec, Spec)]
+    count_macs = _MACS.get(node.function)
+    moved = 0 if node.function in _VIEWS else sum(_bytes(tensor) for tensor in (*tensors, *outputs))
+    return Operator(
+        name=name,
+        type=_type(node),
+        input_shapes=tuple(tuple(tensor.shape) for tensor in tensors if isinstance(tensor, Node)),
+        output_shapes=tuple(tuple(spec.shape) for spec in outputs),
+        attributes=tuple(_attributes(node).items()),
+        flops=2 * count_macs(node) if count_macs else 0,
+        params=sum(tensor.numel() for tensor in tensors if isinstance(tensor, nn.Parameter)),
+        bytes=moved,
+    )
+
+
+def _type(node: Node) -> str:
+    name: str = getattr(node.function, "__name__", repr(node.function))
+    return name.strip("_")
+
+
+def _tensors(arguments: Any) -> Iterator[Node | Tensor]:
+    for argument in arguments.values() if isinstance(arguments, Mapping) else arguments:
+        if isinstance(argument, Node | Tensor):
+            yield argument
+        elif isinstance(argument, tuple | list | Mapping):
+            yield from _tensors(argument)
+
+
+def _bytes(tensor: Node | Tensor | Spec) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    """Return the arguments that are no tensors, by name; of a view its shapes say all."""
+    if node.function in _VIEWS:
+        return {}
+    arguments = {**dict(zip(_argument_names().get(node.function, ()), node.args, strict=False)), **node.kwargs}
+    kernel = {"kernel": tuple(arguments["weight"].shape[2:])} if node.function in _CONVOLUTIONS else {}
+    return kernel | {
+        name: value
+        for name, value in arguments.items()
+        if value is not None and name not in _WITHOUT_EFFECT and not list(_tensors((value,)))
+    }
+
+
+_WITHOUT_EFFECT = {"inplace", "training", "momentum", "eps", "_stacklevel"}
+"""Arguments that do not change how much an eval module has to do."""
+
+
+@cache
+def _argument_names() -> Mapping[Any, tuple[str, ...]]:
+    # Most of torch's functions are built in and have no signature; these stand-ins for them do.
+    stand_ins = torch.overrides.get_testing_overrides()
+    return {function: tuple(inspect.signature(stand_in).parameters) for function, stand_in in stand_ins.items()}
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+_VIEWS = frozenset(
+    {
+        *(torch.reshape, Tensor.reshape, Tensor.view, Tensor.view_as, torch.flatten, Tensor.flatten, Tensor.unflatten),
+        *(torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze, Tensor.expand, Tensor.expand_as),
+        *(torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.t, Tensor.t, Tensor.T.__get__),
+        *(torch.split, Tensor.split, torch.chunk, Tensor.chunk, torch.unbind, Tensor.unbind),
+        *(operator.getitem, Tensor.contiguous, Tensor.detach, F.dropout, F.dropout2d),
+    }
+)
+"""What moves no bytes: another look at the same memory, or nothing at all in an eval module."""
+
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+def _convolution(node: Node) -> int:
+    # Every element of a convolution's output sums over one kernel and one group of input channels.
+    _, weight, *_ = _tensors((node.args, node.kwargs))
+    return math.prod(node.shape) * math.prod(weight.shape[1:])
+
+
+def _transposed_convolution(node: Node) -> int:
+    # Every element of its input is spread over one kernel and one group of output channels.
+    x, weight, *_ = _tensors((node.args, node.kwargs))
+    return math.prod(x.shape) * math.prod(weight.shape[1:])
+
+
+def _matrix_product(node: Node) -> int:
+    x, *_ = _tensors((node.args, node.kwargs))
+    return math.prod(node.shape) * x.shape[-1]
+
+
+def _attention(node: Node) -> int:
+    query, key, *_ = _tensors((node.args, node.kwargs))
+    scores = math.prod(query.shape[:-1]) * key.shape[-2]
+    return scores * (query.shape[-1] + node.shape[-1])
+
+
+_MACS: Mapping[Any, Callable[[Node], int]] = {
+    **dict.fromkeys(_CONVOLUTIONS[:3], _convolution),
+    **dict.fromkeys(_CONVOLUTIONS[3:], _transposed_convolution),
+    **dict.fromkeys((F.linear, torch.matmul, Tensor.matmul, operator.matmul), _matrix_product),
+    **dict.fromkeys((torch.bmm, Tensor.bmm, torch.mm, Tensor.mm), _matrix_product),
+    F.scaled_dot_product_attention: _attention,
+}
+"""The multiply-accumulates of one call."""

@@ -1,0 +1,167 @@
+"""A profile survives what happens to it: crashes, hangs, kills, a second process; nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from latbench.backend import CompileOptions
+from latbench.errors import MeasurementError, UsageError
+from latbench.measure.request import references
+from latbench.measure.session import Settings
+from latbench.profiling import Summary, distinct, plan, profile_space
+from latbench.spaces.nasbench201 import NasBench201Space
+from latbench.store import Store
+
+SPACE = NasBench201Space(cells=1, channels=4, image=8)
+NULL = "latbench.testing:NullBackend"
+FAST = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
+
+
+def run(store: Path, samples: int = 10, *, timeout: float = 30.0, settings: Settings = FAST, **script: str) -> Summary:
+    options = CompileOptions(options=script)
+    return profile_space(SPACE, NULL, store, samples=samples, options=options, settings=settings, timeout=timeout)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "a.db"
+
+
+def counts(store: Path) -> Counter[tuple[str, int]]:
+    with Store(store) as opened:
+        return Counter((m.subject, m.replicate) for m in opened.measurements() if m.kind == "architecture")
+
+
+def test_every_planned_architecture_is_measured_once_and_some_again(store: Path) -> None:
+    summary = run(store, 20)
+    first, again = plan(SPACE, 20, 0)
+    assert counts(store) == Counter((s.text, s.replicate) for s in [*first, *again])
+    assert (summary.architectures, summary.progress.done, summary.progress.total) == (20, 36, 36)
+    assert summary.noise_floor.mape == pytest.approx(0, abs=1e-9)
+
+
+def test_the_same_command_continues_and_more_samples_extend_it(store: Path) -> None:
+    run(store, 5)
+    before = counts(store)
+    assert run(store, 5).progress.measured == 0
+    run(store, 9)
+    assert before.items() <= counts(store).items()
+    assert run(store, 9).architectures == 9
+
+
+def test_isomorphic_architectures_are_measured_once() -> None:
+    drawn = distinct(SPACE, 300, seed=0)
+    assert len({SPACE.canonical(a) for a in drawn}) == len(drawn) == 300
+    assert distinct(SPACE, 100, seed=0) == drawn[:100]
+
+
+def test_a_space_with_fewer_architectures_than_samples_gives_all_it_has() -> None:
+    assert len(distinct(SPACE, 20_000, seed=0)) == pytest.approx(6466, rel=0.02)
+
+
+def test_operations_fill_the_operator_table(store: Path) -> None:
+    summary = profile_space(SPACE, NULL, store, samples=2, settings=FAST, with_operations=True)
+    with Store(store) as opened:
+        facts = opened.profile().column_facts()
+    assert summary.operations > 0
+    assert facts.costs is not None
+    assert len(facts.costs) == len(SPACE.columns)
+
+
+def test_drift_between_sessions_is_divided_out(store: Path) -> None:
+    """Each session of the null backend starts its drift anew, so that only the references tell it."""
+    summary = run(store, 40, settings=Settings(min_rounds=24, max_rounds=24, verify="none"), drift="0.2", noise="0.02")
+    assert summary.noise_floor.mape is not None
+    assert summary.noise_floor.mape < 0.01
+
+
+@pytest.mark.parametrize(
+    ("fail", "reason"),
+    [("compile", "as scripted"), ("crash", "SIGABRT"), ("hang", "no answer for 2 s"), ("outputs", "differs from its module")],
+)
+def test_one_architecture_fails_and_the_others_are_measured(store: Path, fail: str, reason: str) -> None:
+    victim = plan(SPACE, 6, 0)[0][3].text
+    settings = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="all")
+    summary = run(store, 6, timeout=2, settings=settings, fail=fail, failing=victim)
+    assert summary.architectures == 5
+    assert {f.subject for f in summary.failures} == {victim}
+    assert all(reason in f.reason for f in summary.failures)
+    assert run(store, 6, settings=settings, fail=fail, failing=victim).progress.measured == 0
+
+
+def test_a_backend_that_cannot_run_the_references_ends_the_run(store: Path) -> None:
+    with pytest.raises(MeasurementError, match="reference architectures"):
+        run(store, 4, fail="compile", failing=references(SPACE)[1].text)
+
+
+def test_zero_samples_and_an_unknown_option_are_refused(store: Path) -> None:
+    with pytest.raises(UsageError, match="--samples 1"):
+        run(store, 0)
+    with pytest.raises(UsageError, match="did you mean 'noise'"):
+        run(store, 2, nose="1")
+
+
+def test_more_threads_than_cores_are_refused(store: Path) -> None:
+    with pytest.raises(UsageError, match="threads do not fit"):
+        profile_space(SPACE, NULL, store, samples=1, options=CompileOptions(threads=4096))
+
+
+PROFILE = """
+from tests.test_profiling import *
+run(Path({store!r}), 60)
+"""
+
+
+def start(store: Path) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parent.parent
+    return subprocess.Popen([sys.executable, "-c", PROFILE.format(store=str(store))], cwd=root, stderr=subprocess.DEVNULL)
+
+
+def test_killed_at_random_moments_it_loses_nothing_and_leaves_no_worker(store: Path) -> None:
+    rng = np.random.default_rng(0)
+    before: Counter[tuple[str, int]] = Counter()
+    for _ in range(4):
+        process = start(store)
+        time.sleep(rng.uniform(1.5, 5))
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(family[1:], timeout=5)
+        assert not alive, "a worker outlived its parent"
+        if store.exists():
+            now = counts(store)
+            assert before.items() <= now.items()
+            before = now
+    assert run(store, 60).architectures == 60
+    assert set(counts(store).values()) == {1}
+
+
+def test_a_killed_worker_costs_no_measurement(store: Path) -> None:
+    process = start(store)
+    for _ in range(20):
+        time.sleep(0.2)
+        for worker in psutil.Process(process.pid).children(recursive=True)[1:]:
+            os.kill(worker.pid, signal.SIGKILL)
+    process.terminate()
+    process.wait()
+    with Store(store) as opened:
+        failed = {f.subject for f in opened.failures()}
+    summary = run(store, 60)
+    assert summary.architectures + len(failed) == 60
+
+
+def test_two_processes_share_the_work(store: Path) -> None:
+    processes = [start(store), start(store)]
+    assert [process.wait() for process in processes] == [0, 0]
+    first, again = plan(SPACE, 60, 0)
+    assert counts(store) == Counter((s.text, s.replicate) for s in [*first, *again])

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from itertools import chain
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from latbench.backend import CompileOptions, Device, check_options
 from latbench.errors import PluginError, UsageError
 from latbench.measure.environment import cpu_name
 from latbench.model import Model
 
-_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class CpuBackend:
@@ -26,11 +26,11 @@ class CpuBackend:
     name: ClassVar[str] = "cpu"
 
     def device(self) -> Device:
-        """Return the processor and what torch makes of it."""
-        capability = torch.backends.cpu.get_cpu_capability()
-        return Device(cpu_name(), "cpu", {"torch": torch.__version__, "instructions": capability})
+        """Return the processor and the instructions that torch uses of it."""
+        facts = {"torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}
+        return Device(cpu_name(), "cpu", facts)
 
-    def compile(self, model: Model, options: CompileOptions) -> CompiledModule:
+    def compile(self, model: Model, options: CompileOptions) -> CpuModule:
         """Cast the module.
 
         Raises:
@@ -38,40 +38,36 @@ class CpuBackend:
             ModelError: the model came as an ONNX file.
         """
         check_options(self.name, options.options, known={})
-        torch.set_num_threads(options.threads)
-        # One thread runs in the caller, so its own CPU time is what the inference took.
-        clock = "thread_cpu" if options.threads == 1 else "wall"
-        now = time.thread_time_ns if options.threads == 1 else time.perf_counter_ns
-
-        def timed(run: Callable[[], object]) -> float:
-            start = now()
-            run()
-            return (now() - start) * 1e-9
-
-        return CompiledModule(model, options, "cpu", clock, timed, self.name)
+        return CpuModule(self.name, model, options, "cpu")
 
 
 class CudaBackend:
-    """PyTorch eager on the current CUDA device, timed by events on its stream."""
+    """PyTorch eager on the current CUDA device."""
 
     name: ClassVar[str] = "cuda"
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
-            build = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a build without CUDA"
+            build = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a CPU build"
             raise PluginError(
-                f"backend 'cuda' needs a CUDA GPU that torch can use, and torch {torch.__version__} {build}: "
-                "see https://pytorch.org for a build that fits the driver"
+                "backend 'cuda' needs a CUDA device: torch.cuda.is_available() is False "
+                f"(torch {torch.__version__} {build}): install one for your driver, see https://pytorch.org/get-started"
             )
 
     def device(self) -> Device:
-        """Return the GPU, its UUID and the versions that a latency depends on."""
+        """Return the GPU and the versions that a latency depends on."""
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
-        facts = {"uuid": str(gpu.uuid), "memory_mib": gpu.total_memory // 2**20, "capability": f"{gpu.major}.{gpu.minor}"}
-        versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-        return Device(gpu.name, "cuda", {**facts, **versions})
+        facts = {
+            "uuid": str(gpu.uuid),
+            "capability": f"{gpu.major}.{gpu.minor}",
+            "memory_mib": gpu.total_memory // 2**20,
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        }
+        return Device(gpu.name, "cuda", facts)
 
-    def compile(self, model: Model, options: CompileOptions) -> CompiledModule:
+    def compile(self, model: Model, options: CompileOptions) -> CudaModule:
         """Cast the module and move it to the GPU.
 
         Raises:
@@ -79,48 +75,26 @@ class CudaBackend:
             ModelError: the model came as an ONNX file.
         """
         check_options(self.name, options.options, known={})
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-
-        def timed(run: Callable[[], object]) -> float:
-            start.record()
-            run()
-            end.record()
-            end.synchronize()
-            return float(start.elapsed_time(end)) * 1e-3
-
-        return CompiledModule(model, options, "cuda", "cuda_events", timed, self.name)
+        return CudaModule(self.name, model, options, "cuda")
 
 
-class CompiledModule:
-    """A module with its inputs on a device."""
+class _CompiledModule:
+    """A module and its inputs on a device."""
 
-    def __init__(
-        self,
-        model: Model,
-        options: CompileOptions,
-        device: str,
-        clock: str,
-        timed: Callable[[Callable[[], object]], float],
-        backend: str,
-    ) -> None:
-        if options.precision not in _PRECISIONS:
-            raise UsageError(f"backend {backend!r} runs {', '.join(_PRECISIONS)}, not {options.precision}")
-        dtype = _PRECISIONS[options.precision]
-        self.clock = clock
-        self._timed = timed
-        # Module.to works in place, and the model's own module is what outputs are compared with.
-        self._module: nn.Module | None = copy.deepcopy(model.module).to(device, dtype)
-        self._inputs = [_moved(torch.from_numpy(value), device, dtype) for value in model.inputs.values()]
-
-    def run(self) -> float:
-        """Run one inference and return its seconds."""
-        return self._timed(self._forward)
+    def __init__(self, backend: str, model: Model, options: CompileOptions, device: str) -> None:
+        dtype = _DTYPES.get(options.precision)
+        if dtype is None:
+            raise UsageError(f"backend {backend!r} runs {', '.join(_DTYPES)}, not {options.precision}")
+        self._module = _moved(model.module, device, dtype)
+        inputs = map(torch.from_numpy, model.inputs.values())
+        self._inputs = [x.to(device, dtype if x.is_floating_point() else x.dtype) for x in inputs]
 
     def outputs(self) -> list[NDArray[Any]]:
-        """Return the outputs for the sample inputs."""
-        result = self._forward()
+        """Return the outputs for the sample inputs, the floating-point ones as float32."""
+        with torch.inference_mode():
+            result = self._module(*self._inputs)
         outputs = result if isinstance(result, tuple | list) else [result]
-        return [output.float().cpu().numpy() for output in outputs]
+        return [(x.float() if x.is_floating_point() else x).cpu().numpy() for x in outputs]
 
     def __enter__(self) -> Self:
         return self
@@ -129,13 +103,56 @@ class CompiledModule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the module."""
-        self._module = None
-        self._inputs = []
-
-    @torch.inference_mode()
-    def _forward(self) -> Any:
-        return self._module(*self._inputs)  # type: ignore[misc]
+        del self._module, self._inputs
 
 
-def _moved(tensor: Tensor, device: str, dtype: torch.dtype) -> Tensor:
-    return tensor.to(device, dtype if tensor.is_floating_point() else None)
+class CpuModule(_CompiledModule):
+    """A module on the CPU. One thread is the caller's own: its CPU time is what the inference takes."""
+
+    def __init__(self, backend: str, model: Model, options: CompileOptions, device: str) -> None:
+        super().__init__(backend, model, options, device)
+        self.clock = "thread_cpu" if options.threads == 1 else "wall"
+        self._now = time.thread_time_ns if options.threads == 1 else time.perf_counter_ns
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(options.threads)
+
+    def run(self) -> float:
+        """Run one inference and return its seconds."""
+        module, inputs, now = self._module, self._inputs, self._now
+        with torch.inference_mode():
+            start = now()
+            module(*inputs)
+            return (now() - start) * 1e-9
+
+    def __exit__(self, *error: Any) -> None:
+        """Free the module and give torch its threads back."""
+        super().__exit__(*error)
+        torch.set_num_threads(self._threads_before)
+
+
+class CudaModule(_CompiledModule):
+    """A module on the GPU, timed by events before and after it on its stream."""
+
+    clock = "cuda_events"
+
+    def __init__(self, backend: str, model: Model, options: CompileOptions, device: str) -> None:
+        super().__init__(backend, model, options, device)
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+
+    def run(self) -> float:
+        """Run one inference to completion and return its seconds."""
+        module, inputs = self._module, self._inputs
+        with torch.inference_mode():
+            self._start.record()
+            module(*inputs)
+            self._end.record()
+        self._end.synchronize()
+        return float(self._start.elapsed_time(self._end)) * 1e-3
+
+
+def _moved(module: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
+    tensors = chain(module.parameters(), module.buffers())
+    if all(x.device.type == device and (x.dtype == dtype or not x.is_floating_point()) for x in tensors):
+        return module
+    # Module.to works in place, and the model's own module is what outputs are compared with.
+    return copy.deepcopy(module).to(device, dtype)

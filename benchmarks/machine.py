@@ -18,7 +18,8 @@ def header(title: str) -> str:
     versions = ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
     return (
         f"## {title}\n\n{cpu_name()}, {psutil.cpu_count()} cores, {platform.system()} {platform.release()}, "
-        f"load {psutil.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}; {datetime.now(UTC):%Y-%m-%d}\n"
+        f"load {psutil.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}; "
+        f"{datetime.now(UTC):%Y-%m-%d}\n"
     )
 
 

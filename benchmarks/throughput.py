@@ -41,8 +41,10 @@ def main() -> None:
     rows = [[name, f"{value / progress.measured * 1e3:.1f}"] for name, value in phases.items()]
     rows.append(["all", f"{seconds / progress.measured * 1e3:.1f}"])
     print(table(["phase", "ms per architecture"], rows))
-    print(f"{progress.measured} measurements, blind duplicates included; {summary.noise_floor}; flags {dict(progress.flags)}")
-    print(f"{per_hour:,.0f} an hour; the usual pipeline in the same run: {3600 / usual:,.0f} an hour ({per_hour * usual / 3600:.0f}x)")
+    print(f"{progress.measured} measurements, blind duplicates included; flags {dict(progress.flags)}")
+    print(f"noise floor: {summary.noise_floor}")
+    ratio = per_hour * usual / 3600
+    print(f"{per_hour:,.0f} an hour; the usual pipeline in the same run: {3600 / usual:,.0f} an hour ({ratio:.0f}x)")
 
 
 def usual_pipeline(space: DartsSpace, samples: int) -> float:

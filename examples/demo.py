@@ -41,12 +41,17 @@ def main() -> None:
     latbench(f"profile {SPACE} --backend onnxruntime --samples {size.samples} --operators --store {store}")
     for predictor in ("mlp", "gbdt", "lookup"):
         latbench(f"fit {store} --predictor {predictor} --out {out / predictor}.safetensors")
-    latbench(f"compare {store} --predictors mlp,gbdt,lookup --train {size.train} --seeds {size.seeds} --plot {out}/predictors.png")
+    latbench(
+        f"compare {store} --predictors mlp,gbdt,lookup --train {size.train} --seeds {size.seeds}"
+        f" --plot {out}/predictors.png"
+    )
     latbench(
         f"search {out}/mlp.safetensors --data digits --targets none,75% --out {out}/search --epochs {size.epochs}"
         f" --train-epochs {size.train_epochs}"
     )
-    print(f"\n{out} holds the store, the predictors, the genotypes and the plots; {time.monotonic() - start:.0f} s in all")
+    print(
+        f"\n{out} holds the store, the predictors, the genotypes and the plots; {time.monotonic() - start:.0f} s in all"
+    )
 
 
 def latbench(command: str) -> None:

@@ -114,7 +114,9 @@ class Measurement:
             if not math.isfinite(number) or number < 0:
                 raise DataError(f"{name} of {self.subject!r} is {number}: a measured value is finite and not negative")
         if not self.low <= self.value <= self.high:
-            raise DataError(f"the interval of {self.subject!r} does not hold its value: {self.low} {self.value} {self.high}")
+            raise DataError(
+                f"the interval of {self.subject!r} does not hold its value: {self.low} {self.value} {self.high}"
+            )
 
     @property
     def half_width(self) -> float:

@@ -165,7 +165,8 @@ def _declared_inputs(model: onnx.ModelProto, path: Path) -> dict[str, NDArray[An
         shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
         if not all(shape):
             raise ModelError(
-                f"input {value.name!r} of {path} has no fixed shape: give it with --input {value.name}:1x3x224x224:float32"
+                f"input {value.name!r} of {path} has no fixed shape: "
+                f"give one, such as --input {value.name}:1x3x224x224:float32"
             )
         inputs[value.name] = sample_input(shape, dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     return inputs

@@ -136,7 +136,7 @@ _VIEWS = frozenset(
     {
         *(torch.reshape, Tensor.reshape, Tensor.view, Tensor.view_as, torch.flatten, Tensor.flatten, Tensor.unflatten),
         *(torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze, Tensor.expand, Tensor.expand_as),
-        *(torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.t, Tensor.t, Tensor.T.__get__),
+        *(torch.permute, Tensor.permute, torch.transpose, Tensor.transpose, torch.t, Tensor.t),
         *(torch.split, Tensor.split, torch.chunk, Tensor.chunk, torch.unbind, Tensor.unbind),
         *(operator.getitem, Tensor.contiguous, Tensor.detach, F.dropout, F.dropout2d),
     }

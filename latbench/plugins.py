@@ -59,7 +59,8 @@ def load(kind: Kind, name: str) -> Any:
     packages = sorted({_package(point) for point in found})
     if len(found) > 1:
         raise PluginError(
-            f"{kind.word} {name!r} is registered by {' and '.join(packages)}: uninstall one, or name the class as 'module:Class'"
+            f"{kind.word} {name!r} is registered by {' and '.join(packages)}: "
+            "uninstall one, or name the class as 'module:Class'"
         )
     return _import(kind, found[0])
 
@@ -105,14 +106,18 @@ def _import(kind: Kind, point: EntryPoint) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name == module_name:
-            raise PluginError(f"{kind.word} {point.name!r} is in a module that does not exist: {module_name!r}") from error
+            raise PluginError(
+                f"{kind.word} {point.name!r} is in a module that does not exist: {module_name!r}"
+            ) from error
         raise PluginError(
             f"{kind.word} {point.name!r} needs {error.name!r}: {_install_command(point, error.name or '')}"
         ) from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        raise PluginError(f"module {module_name!r} has no {attribute!r}: name a {kind.word} as 'module:Class'") from error
+        raise PluginError(
+            f"module {module_name!r} has no {attribute!r}: name a {kind.word} as 'module:Class'"
+        ) from error
 
 
 def _install_command(point: EntryPoint, library: str) -> str:

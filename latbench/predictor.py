@@ -46,7 +46,7 @@ class DifferentiablePredictor(Protocol):
     """A predictor that a search can differentiate."""
 
     def module(self) -> nn.Module:
-        """Return a fitted module: encodings ``(..., columns)``, relaxed ones included, to ``(...)`` in the label's unit."""
+        """Return a fitted module: encodings ``(..., columns)``, relaxed ones too, to ``(...)`` in the label's unit."""
         ...
 
 

@@ -4,8 +4,8 @@ The header's ``latbench`` entry is a JSON object; format 1 has the keys
 
 - ``format``: 1,
 - ``plugin``: the predictor's plug-in name, ``params``: its keywords,
-- ``state``: ``"arrays"`` (the tensors are `latbench.predictor.HasArrays.to_arrays`) or ``"skops"`` (one tensor of bytes, a
-  skops archive of the whole estimator),
+- ``state``: ``"arrays"`` (the tensors are `latbench.predictor.HasArrays.to_arrays`) or ``"skops"`` (one tensor of
+  bytes, a skops archive of the whole estimator),
 - ``space``: ``{"name", "config"}``, ``conditions``, ``facts``: see `latbench.fitting.TrainedPredictor`.
 
 A file is data from a stranger: it names plug-ins that are installed here and registered, it never causes the import of
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import PluginError, PredictorFileError
+from latbench.errors import PredictorFileError
 from latbench.fitting import TrainedPredictor
 from latbench.measurement import Conditions
 from latbench.plugins import PREDICTORS, SPACES, configure, names
@@ -32,7 +32,7 @@ from latbench.space import SearchSpace, SpaceSpec
 
 FORMAT = 1
 HEADER = "latbench"
-SKOPS = "skops"
+ARRAYS, SKOPS = "arrays", "skops"
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -82,10 +82,7 @@ def load_predictor(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PredictorFileError(f"{path} has a damaged header ({error!r}): fit the predictor again") from error
     space = _same_space(path, spec, space)
-    if state == SKOPS:
-        estimator = _from_skops(path, arrays)
-    else:
-        estimator = _from_arrays(path, name, params, arrays, plugin)
+    estimator = _from_skops(path, arrays) if state == SKOPS else _from_arrays(path, name, params, arrays, plugin)
     columns, expected = getattr(estimator, "n_features_in_", None), len(space.columns)
     if columns != expected:
         raise PredictorFileError(
@@ -98,34 +95,34 @@ def _dump(trained: TrainedPredictor) -> tuple[str, dict[str, Any], Arrays]:
     """Return how the state is written, the keywords and the tensors."""
     estimator = trained.estimator
     if isinstance(estimator, HasArrays):
-        return "arrays", estimator.get_params(deep=False), estimator.to_arrays()
+        return ARRAYS, estimator.get_params(), estimator.to_arrays()
     from skops import io
 
     data = io.dumps(estimator)
-    _check_trusted(data, f"{type(estimator).__name__} cannot be written")
+    _refuse(io.get_untrusted_types(data=data), f"{type(estimator).__name__} cannot be written")
     return SKOPS, {}, {SKOPS: np.frombuffer(data, dtype=np.uint8)}
 
 
 def _from_skops(path: str | Path, arrays: Arrays) -> Predictor:
+    from sklearn.base import is_regressor
     from skops import io
 
     if arrays.keys() != {SKOPS} or arrays[SKOPS].dtype != np.uint8:
         raise PredictorFileError(f"{path} holds no skops archive: fit the predictor again")
     data = arrays[SKOPS].tobytes()
     try:
-        _check_trusted(data, f"{path} is refused")
-        estimator: Predictor = io.loads(data)
-    except PredictorFileError:
-        raise
-    except Exception as error:  # noqa: BLE001 - skops raises whatever a damaged archive leads to
+        untrusted = io.get_untrusted_types(data=data)
+        estimator: Any = None if untrusted else io.loads(data)
+    except Exception as error:
         raise PredictorFileError(f"{path} holds a damaged skops archive ({error}): fit the predictor again") from error
-    return estimator
+    _refuse(untrusted, f"{path} is refused")
+    if not (is_regressor(estimator) and hasattr(estimator, "predict")):
+        raise PredictorFileError(f"{path} holds a {type(estimator).__name__}, which is no regressor: fit one")
+    restored: Predictor = estimator
+    return restored
 
 
-def _check_trusted(data: bytes, what: str) -> None:
-    from skops import io
-
-    untrusted = io.get_untrusted_types(data=data)
+def _refuse(untrusted: list[str], what: str) -> None:
     if untrusted:
         raise PredictorFileError(
             f"{what}: it holds {', '.join(untrusted)}, which cannot be restored safely: "

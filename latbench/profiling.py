@@ -122,7 +122,7 @@ def profile_space(
         # Blind duplicates run in processes that share no memory layout with those of the first values.
         for subjects in (first, again):
             run.measure(opened, subjects, request)
-        summary = Summary(
+        return Summary(
             store=Path(store),
             progress=run.progress,
             architectures=opened.count("architecture"),
@@ -130,7 +130,6 @@ def profile_space(
             failures=opened.failures(),
             noise_floor=noise_floor(opened.profile().duplicates),
         )
-    return summary
 
 
 def plan(
@@ -264,7 +263,9 @@ class BetweenSessions:
         ratios = np.stack(self._ratios)
         # Taking the mean over r references out leaves (r - 1) / r of a model's own variance.
         count = ratios.shape[1]
-        variance = float(np.median(np.abs(ratios - np.median(ratios, axis=0))) * 1.4826) ** 2 * count / max(1, count - 1)
+        variance = (
+            float(np.median(np.abs(ratios - np.median(ratios, axis=0))) * 1.4826) ** 2 * count / max(1, count - 1)
+        )
         return float(np.sqrt((weight * self.PRIOR**2 + len(ratios) * variance) / (weight + len(ratios))))
 
 

@@ -26,7 +26,7 @@ def merge_rows(X: Matrix, y: Matrix, sample_weight: Matrix) -> tuple[Matrix, Mat
     """
     used = sample_weight > 0
     rows, place = np.unique(X[used], axis=0, return_inverse=True)
-    weight = np.bincount(place, sample_weight[used])
+    weight: Matrix = np.bincount(place, sample_weight[used]).astype(np.float64)
     first_label = np.zeros(len(rows))
     first_label[place] = y[used]
     # The mean is taken of differences, so that equal labels stay equal to the last bit.

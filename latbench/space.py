@@ -112,7 +112,7 @@ class SearchSpace(Protocol):
         """What each column of an encoding stands for; as many as an encoding is long."""
         ...
 
-    def sample(self, n: int, *, seed: int) -> list[Architecture]:
+    def sample(self, n: int, *, seed: int) -> Sequence[Architecture]:
         """Draw `n` architectures uniformly and independently; a longer draw with one seed begins like a shorter one."""
         ...
 
@@ -124,7 +124,7 @@ class SearchSpace(Protocol):
         """
         ...
 
-    def canonical(self, architecture: Architecture) -> str:
+    def canonical(self, architecture: Any) -> str:
         """Return a text that isomorphic architectures share: the same computation under another numbering."""
         ...
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import socket
 import sqlite3
 import time
@@ -49,8 +48,10 @@ CREATE TABLE measurement (
 );
 -- A reference is measured in every session, everything else once for each replicate.
 CREATE UNIQUE INDEX measured_once ON measurement (kind, subject, replicate) WHERE kind <> 'reference';
+CREATE UNIQUE INDEX referenced_once ON measurement (session, subject) WHERE kind = 'reference';
 CREATE TABLE failure (
-    kind TEXT NOT NULL, subject TEXT NOT NULL, replicate INTEGER NOT NULL, reason TEXT NOT NULL, created_at TEXT NOT NULL,
+    kind TEXT NOT NULL, subject TEXT NOT NULL, replicate INTEGER NOT NULL,
+    reason TEXT NOT NULL, created_at TEXT NOT NULL,
     PRIMARY KEY (kind, subject, replicate)
 ) WITHOUT ROWID;
 -- What a process is measuring right now; a claim lapses with its process.
@@ -60,8 +61,8 @@ CREATE TABLE claim (
     PRIMARY KEY (kind, subject, replicate)
 ) WITHOUT ROWID;
 CREATE VIEW measurements AS
-    SELECT m.id, m.kind, m.subject, m.replicate, m.value, m.low, m.high, m.wall, s.reference, m.flags, m.digest, m.session,
-        m.position, m.build_ms, m.compile_ms, m.timing_ms, s.seed, s.environment, s.created_at
+    SELECT m.id, m.kind, m.subject, m.replicate, m.value, m.low, m.high, m.wall, s.reference, m.flags, m.digest,
+        m.session, m.position, m.build_ms, m.compile_ms, m.timing_ms, s.seed, s.environment, s.created_at
     FROM measurement m JOIN session s ON s.name = m.session;
 """
 
@@ -143,11 +144,21 @@ class Store:
                     (m.session, m.reference, m.seed, json.dumps(dict(m.environment)), m.created_at),
                 )
                 self._db.execute(
-                    "INSERT OR IGNORE INTO measurement (kind, subject, replicate, value, low, high, wall, flags, digest,"
-                    " session, position, build_ms, compile_ms, timing_ms, blocks)"
+                    "INSERT OR IGNORE INTO measurement (kind, subject, replicate, value, low, high, wall, flags,"
+                    " digest, session, position, build_ms, compile_ms, timing_ms, blocks)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        *(m.kind, m.subject, m.replicate, m.value, m.low, m.high, m.wall, json.dumps(m.flags), m.digest),
+                        *(
+                            m.kind,
+                            m.subject,
+                            m.replicate,
+                            m.value,
+                            m.low,
+                            m.high,
+                            m.wall,
+                            json.dumps(m.flags),
+                            m.digest,
+                        ),
                         *(m.session, m.order, m.build_ms, m.compile_ms, m.timing_ms),
                         np.asarray(m.blocks, "<f4").tobytes(),
                     ),
@@ -172,7 +183,9 @@ class Store:
                 key = (subject.kind, subject.text, subject.replicate)
                 if self._is_done(key) or self._is_claimed(key):
                     continue
-                self._db.execute("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, *owner, time.time()))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, *owner, time.time())
+                )
                 claimed.append(subject)
                 if len(claimed) == most:
                     break
@@ -223,7 +236,9 @@ class Store:
             if identity is None:
                 raise StoreError(f"{self.path} is empty: run 'latbench profile --store {self.path}' first")
             self._create(identity)
-        application, version = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        application, version = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
         if application != _APPLICATION_ID:
             raise StoreError(f"{self.path} is no latbench store but another SQLite file: choose another --store")
         if version != SCHEMA_VERSION:
@@ -252,7 +267,8 @@ class Store:
             self._db.execute("INSERT INTO facts VALUES ('conditions', ?)", (json.dumps(conditions.to_json()),))
         elif differences := known.differences(conditions):
             raise StoreError(
-                f"{self.path} was measured under other conditions ({', '.join(differences)} differ): choose another --store"
+                f"{self.path} was measured under other conditions ({', '.join(differences)} differ): "
+                "choose another --store"
             )
 
     def _fact(self, name: str) -> str | None:
@@ -300,6 +316,7 @@ def _remedy(message: str) -> str:
         "readonly": "choose a folder that you may write to",
         "read-only": "choose a folder that you may write to",
         "Read-only": "choose a folder that you may write to",
+        "No such file": "choose a folder that you may write to",
         "Permission": "choose a folder that you may write to",
         "unable to open": "choose a folder that you may write to",
         "not a database": "choose another --store; this file is no latbench store",

@@ -1,7 +1,7 @@
 """Profiles as Parquet and CSV tables: written from a store, and read into one.
 
-A Parquet file carries the store's identity and conditions in its metadata, so a round trip loses nothing. A table
-of someone else's needs two columns, the architecture and the value, and the space they belong to.
+Each row says everything that its measurement depends on, so a round trip loses nothing. A table of someone else's
+needs two columns, the architecture and the value, and the space they belong to.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ from latbench.store import Identity, Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_IDENTITY, _CONDITIONS = b"latbench.identity", b"latbench.conditions"
 _FORMATS = (".parquet", ".csv")
+_AS_JSON = ("space", "device", "options", "environment")
+_AS_TEXT = (
+    *(*_AS_JSON, "subject", "kind", "session", "digest", "flags", "blocks", "created_at"),
+    *("quantity", "unit", "clock", "cache", "backend", "precision"),
+)
+"""Columns that hold text whatever it looks like: a session named 123e4 is no number, a clock named null is one."""
 
 
 def export_table(store: Store, path: str | Path) -> int:
@@ -40,10 +45,10 @@ def export_table(store: Store, path: str | Path) -> int:
 
     path = _checked(Path(path))
     profile = store.profile()
-    rows = [_row(m) | {"label": profile.value(m)} for m in profile.measurements]
-    identity = json.dumps(dataclasses.asdict(store.identity)).encode()
-    conditions = json.dumps(profile.conditions.to_json()).encode()
-    table = pa.Table.from_pylist(rows).replace_schema_metadata({_IDENTITY: identity, _CONDITIONS: conditions})
+    shared = {"space": dataclasses.asdict(store.identity.space), **profile.conditions.to_json()}
+    shared |= {name: json.dumps(value) for name, value in shared.items() if name in _AS_JSON}
+    rows = [_row(m) | {"label": profile.value(m)} | shared for m in profile.measurements]
+    table = pa.Table.from_pylist(rows)
     partial = path.with_name(path.name + ".partial")
     try:
         _write(table, partial, path.suffix)
@@ -69,7 +74,7 @@ def import_table(
     Args:
         path: a .parquet or .csv file.
         store: the SQLite file; made if missing.
-        space: what the architectures belong to; needed unless the file was written by `export_table` as Parquet.
+        space: what the architectures of a foreign table belong to.
         architecture_column: column of the architectures' string forms.
         value_column: column of the measured values.
         device: the device's name in the records of a foreign table; its file name unless given.
@@ -83,13 +88,8 @@ def import_table(
     """
     path = _checked(Path(path))
     table = _read(path)
-    metadata = table.schema.metadata or {}
-    own = _IDENTITY in metadata and space is None
-    if own:
-        values = json.loads(metadata[_IDENTITY])
-        identity = Identity(**{**values, "space": SpaceSpec(**values["space"])})
-        conditions = Conditions.from_json(json.loads(metadata[_CONDITIONS]))
-        measurements = [_measurement(row) for row in table.to_pylist()]
+    if {"space", *_names(Conditions)} <= set(table.column_names):
+        identity, conditions, measurements = _own(table, path)
     else:
         if space is None:
             raise DataError(f"{path} does not say which space its architectures belong to: give --space")
@@ -105,6 +105,18 @@ def import_table(
         return len(opened.measurements()) - before
 
 
+def _own(table: pa.Table, path: Path) -> tuple[Identity, Conditions, list[Measurement]]:
+    names = ["space", *_names(Conditions)]
+    kinds = table.select(names).group_by(names).aggregate([]).to_pylist()
+    if len(kinds) != 1:
+        raise DataError(f"{path} holds {len(kinds)} profiles: keep the rows of one, a store is for one")
+    shared = {name: json.loads(value) if name in _AS_JSON else value for name, value in kinds[0].items()}
+    space = SpaceSpec(**shared.pop("space"))
+    conditions = Conditions.from_json(shared)
+    identity = Identity(space, **{name: getattr(conditions, name) for name in _names(Identity) if name != "space"})
+    return identity, conditions, [_measurement(row) for row in table.to_pylist()]
+
+
 def _foreign(table: pa.Table, space: SearchSpace, architectures: str, values: str, path: Path) -> list[Measurement]:
     for column in (architectures, values):
         if column not in table.column_names:
@@ -114,7 +126,8 @@ def _foreign(table: pa.Table, space: SearchSpace, architectures: str, values: st
     for number, (text, value) in enumerate(pairs, start=1):
         if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             raise DataError(
-                f"row {number} of {path}: {values} is {value!r}; a measured value is finite and positive: correct or drop the row"
+                f"row {number} of {path}: {values} is {value!r}; a measured value is finite and positive: "
+                "correct or drop the row"
             )
         subject = str(space.parse(str(text)))
         replicate = 0 if subject not in measurements else 1
@@ -126,7 +139,7 @@ def _foreign(table: pa.Table, space: SearchSpace, architectures: str, values: st
 
 
 def _row(measurement: Measurement) -> dict[str, Any]:
-    row = {field.name: getattr(measurement, field.name) for field in dataclasses.fields(measurement)}
+    row = {name: getattr(measurement, name) for name in _names(Measurement)}
     return row | {
         "flags": " ".join(measurement.flags),
         "blocks": " ".join(f"{block:.6g}" for block in measurement.blocks),
@@ -135,8 +148,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
 
 
 def _measurement(row: Mapping[str, Any]) -> Measurement:
-    names = {field.name for field in dataclasses.fields(Measurement)}
-    values = {key: value for key, value in row.items() if key in names}
+    values = {name: row[name] for name in _names(Measurement)}
     return Measurement(
         **{
             **values,
@@ -145,6 +157,10 @@ def _measurement(row: Mapping[str, Any]) -> Measurement:
             "environment": json.loads(row["environment"]),
         }
     )
+
+
+def _names(record: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(record)]
 
 
 def _write(table: pa.Table, path: Path, suffix: str) -> None:
@@ -165,7 +181,8 @@ def _read(path: Path) -> pa.Table:
         if path.suffix == ".csv":
             from pyarrow import csv
 
-            return csv.read_csv(path)
+            types = dict.fromkeys(_AS_TEXT, pa.string())
+            return csv.read_csv(path, convert_options=csv.ConvertOptions(column_types=types))
         from pyarrow import parquet
 
         return parquet.read_table(path)

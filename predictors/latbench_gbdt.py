@@ -33,8 +33,8 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         random_state: LightGBM's seed.
 
     Attributes:
-        trees_: the fitted trees as arrays; see `_trees`. LightGBM itself is needed to fit only: its own text format is no
-            safe way to read them back, as its parser aborts the process on a malformed tree.
+        trees_: the fitted trees as arrays, see `_blank_trees`. LightGBM fits them, but does not read them back:
+            its parser aborts the whole process on a malformed text.
     """
 
     def __init__(
@@ -109,38 +109,45 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: the arrays are not such a state.
         """
-        trees = {name: np.asarray(arrays[name]) for name in _TREE if name in arrays}
-        if arrays.keys() != {"columns", *_TREE} or arrays["columns"].shape != (1,):
-            raise ValueError(f"a gbdt predictor is the arrays columns, {', '.join(_TREE)}")
+        if arrays.keys() != {"columns", *_blank_trees(0, 1)} or not _is_count(arrays["columns"]):
+            raise ValueError(f"a gbdt predictor is the arrays columns, {', '.join(_blank_trees(0, 1))}")
         self.n_features_in_ = int(arrays["columns"][0])
-        counts = 0 if self.groups is None else len(set(self.groups))
-        _check(trees, self.n_features_in_ + counts)
-        self.trees_ = trees
+        self.trees_ = {name: arrays[name] for name in _blank_trees(0, 1)}
+        _check(self.trees_, self._features(np.zeros((0, self.n_features_in_))).shape[1])
         return self
 
     def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return X if self.groups is None else np.hstack([X, X @ group_matrix(self.groups)])
 
 
-_TREE = ("feature", "threshold", "children", "constant", "leaf_feature", "leaf_coef")
+def _blank_trees(count: int, leaves: int) -> dict[str, NDArray[Any]]:
+    """Return trees as arrays, all zero.
+
+    ``feature`` and ``threshold`` ``(trees, splits)`` and ``children`` ``(trees, splits, 2)`` are the splits: left where
+    the feature is at most the threshold; a child is the number of a later split, or -1 - leaf. The value of a leaf is
+    ``constant`` ``(trees, leaves)`` plus the features ``leaf_feature`` times ``leaf_coef``, both
+    ``(trees, leaves, splits)``.
+    """
+    splits = leaves - 1
+    return {
+        "feature": np.zeros((count, splits), dtype=np.int64),
+        "threshold": np.zeros((count, splits)),
+        "children": np.zeros((count, splits, 2), dtype=np.int64),
+        "constant": np.zeros((count, leaves)),
+        "leaf_feature": np.zeros((count, leaves, splits), dtype=np.int64),
+        "leaf_coef": np.zeros((count, leaves, splits)),
+    }
+
+
+def _is_count(array: NDArray[Any]) -> bool:
+    return array.shape == (1,) and array.dtype == np.int64
 
 
 def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
-    """Turn LightGBM's nested trees into arrays, the first dimension of each is the tree.
-
-    ``feature`` and ``threshold`` ``(trees, splits)`` and ``children`` ``(trees, splits, 2)`` are the splits: left where the
-    feature is at most the threshold; a child is the number of a later split, or -1 - leaf. The value of a leaf is ``constant``
-    ``(trees, leaves)`` plus the features ``leaf_feature`` times ``leaf_coef``, both ``(trees, leaves, splits)``.
-    """
-    splits = leaves - 1
-    trees = {
-        "feature": np.zeros((len(dump), splits), dtype=np.int64),
-        "threshold": np.zeros((len(dump), splits)),
-        "children": np.full((len(dump), splits, 2), -1, dtype=np.int64),
-        "constant": np.zeros((len(dump), leaves)),
-        "leaf_feature": np.zeros((len(dump), leaves, splits), dtype=np.int64),
-        "leaf_coef": np.zeros((len(dump), leaves, splits)),
-    }
+    """Turn LightGBM's nested trees into arrays."""
+    trees = _blank_trees(len(dump), leaves)
+    # What a small tree does not use leads to its first leaf.
+    trees["children"] -= 1
 
     def place(number: int, node: dict[str, Any]) -> int:
         """Write a node and all below it; return the number by which its parent knows it."""
@@ -178,19 +185,17 @@ def _predict(tree: tuple[NDArray[Any], ...], features: NDArray[np.float64]) -> N
 
 def _check(trees: Mapping[str, NDArray[Any]], features: int) -> None:
     """Check that every index leads somewhere, and every path to a leaf."""
-    count, leaves = trees["constant"].shape
-    splits = leaves - 1
-    shapes = [
-        (count, splits),
-        (count, splits),
-        (count, splits, 2),
-        (count, leaves),
-        (count, leaves, splits),
-        (count, leaves, splits),
-    ]
-    if [array.shape for array in trees.values()] != shapes:
+    constant, children = trees["constant"], trees["children"]
+    if constant.ndim != 2 or constant.shape[1] < 2 or children.shape != (len(constant), constant.shape[1] - 1, 2):
         raise ValueError("the arrays of the trees do not fit together")
-    used, children = np.concatenate([trees[name].ravel() for name in ("feature", "leaf_feature")]), trees["children"]
+    for name, blank in _blank_trees(*constant.shape).items():
+        if (trees[name].shape, trees[name].dtype) != (blank.shape, blank.dtype):
+            raise ValueError(
+                f"the trees' {name} is {trees[name].dtype} {trees[name].shape}, not {blank.dtype} {blank.shape}"
+            )
+    leaves, splits = constant.shape[1], constant.shape[1] - 1
+    used = np.concatenate([trees["feature"].ravel(), trees["leaf_feature"].ravel()])
     later = (children > np.arange(splits)[:, None]) & (children < splits)
-    if not (((0 <= used) & (used < features)).all() and (later | ((-leaves <= children) & (children < 0))).all()):
+    leaf = (children < 0) & (children >= -leaves)
+    if not (((used >= 0) & (used < features)).all() and (later | leaf).all()):
         raise ValueError("a tree has an index out of range")

@@ -21,8 +21,8 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     The sum of operator latencies lacks the stem, the head and whatever a runtime fuses or overlaps; it still correlates
     strongly with the whole, so a line fitted to a few architectures (weighted by 1/y²) repairs it. This is the
-    predictor of ProxylessNAS (Cai et al., ICLR 2019, section 3.3) and FBNet (Wu et al., CVPR 2019, section 3.2), with the
-    correction added.
+    predictor of ProxylessNAS (Cai et al., ICLR 2019, section 3.3) and FBNet (Wu et al., CVPR 2019, section 3.2) with
+    that correction added.
 
     Args:
         costs: the cost of each column, in any unit; None counts every column as 1.
@@ -108,4 +108,4 @@ class _Line(torch.nn.Module):
         self.register_buffer("intercept", intercept)
 
     def forward(self, encoding: torch.Tensor) -> torch.Tensor:
-        return encoding @ self.coef + self.intercept
+        return encoding @ self.get_buffer("coef") + self.get_buffer("intercept")

@@ -32,10 +32,10 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A line (`latbench.shrunken_line`) plus SiLU networks that are fitted to what the line predicts wrongly.
 
     A latency is close to a sum, so the line alone predicts well from twenty architectures on. Each network is trained
-    without one fold of the rows, on the errors that the line makes on rows it has not seen; the networks' common weight is the
-    one that best explains those errors on the left-out folds (stacking, Breiman 1996), and becomes zero where they
-    learnt nothing but noise. They are trained on random mixtures of encodings and of labels (mixup, Zhang et al., ICLR 2018, with
-    more than two rows), so that what they say of a relaxed encoding is an expected latency.
+    without one fold of the rows, on the errors that the line makes on rows it has not seen. The networks' common weight
+    is the one that best explains those errors on the left-out folds (stacking, Breiman 1996): zero where they learnt
+    nothing but noise. They are trained on random mixtures of encodings and of labels (mixup, Zhang et al., ICLR 2018,
+    with more than two rows), so that what they say of a relaxed encoding is an expected latency.
 
     Args:
         hidden: width of the two hidden layers.
@@ -132,7 +132,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ):
             raise ValueError(f"an mlp predictor is the arrays coef, intercept, {', '.join(names)}")
         columns, members, hidden = len(arrays["coef"]), self.members, self.hidden
-        shapes = [tuple(layer.shape) for layer in _initial_layers(members, columns, hidden, torch.Generator())]
+        shapes = _shapes(members, columns, hidden)
         if [arrays[name].shape for name in names] != shapes:
             raise ValueError(f"the layers of this mlp predictor have the shapes {shapes}")
         self.coef_, self.intercept_ = np.asarray(arrays["coef"], dtype=np.float64), float(arrays["intercept"][0])
@@ -174,7 +174,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             x, missed, scale = rows.mix(chosen.view(self.members, batch, self.mixed), generator)
             loss = (((_run(layers, x) - missed) / scale) ** 2).mean(dim=1).sum()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         for layer in layers:
@@ -183,7 +183,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What the networks learn from: inputs ``(n, inputs)``; by row what the line missed, the scale of errors, the weight."""
+    """Inputs ``(n, inputs)``, and for each row what the line missed, the scale of its error and its weight."""
 
     x: Tensor
     missed: Tensor
@@ -193,7 +193,7 @@ class _Rows:
     def mix(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return mixtures of the chosen rows ``(members, batch, mixed)``; every second one is a pure row."""
         members, batch, mixed = chosen.shape
-        # Normalised gamma variables of shape 1/2, that is squared normal ones, are Dirichlet: most mixtures are lopsided.
+        # Squared normal numbers over their sum are Dirichlet(1/2): most mixtures are lopsided, as sharp alphas are.
         shares = torch.randn(chosen.shape, generator=generator) ** 2
         shares /= shares.sum(dim=-1, keepdim=True)
         shares[:, ::2] = torch.eye(mixed)[0]
@@ -227,17 +227,20 @@ def _run(layers: Layers, x: Tensor) -> Tensor:
 
 
 def _initial_layers(members: int, inputs: int, hidden: int, generator: torch.Generator) -> Layers:
-    layers = []
-    for fan_in, fan_out in ((inputs, hidden), (hidden, hidden), (hidden, 1)):
-        layers.append(torch.randn(members, fan_in, fan_out, generator=generator) / math.sqrt(fan_in))
-        layers.append(torch.zeros(members, 1, fan_out))
-    # The networks start as zero, so that only what they learn is added to the line.
-    layers[-2].zero_()
-    return layers
+    """Return random weights and zero biases; the last weights are zero, so that the networks start as nothing."""
+    w1, b1, w2, b2, w3, b3 = (torch.zeros(shape) for shape in _shapes(members, inputs, hidden))
+    for weight in (w1, w2):
+        weight.normal_(std=weight.shape[1] ** -0.5, generator=generator)
+    return [w1, b1, w2, b2, w3, b3]
+
+
+def _shapes(members: int, inputs: int, hidden: int) -> list[tuple[int, int, int]]:
+    widths = ((inputs, hidden), (hidden, hidden), (hidden, 1))
+    return [(members, rows, fan_out) for fan_in, fan_out in widths for rows in (fan_in, 1)]
 
 
 def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> float:
-    """Return the share of the networks, 0 to 1, that explains best what the line missed on rows that they did not see."""
+    """Return the share of the networks, 0 to 1, that best explains what the line missed on rows they did not see."""
     left_out = (_run(layers, rows.x) * ~kept).sum(dim=0)
     weight = rows.weight / rows.scale**2
     best = (weight * left_out * rows.missed).sum() / (weight * left_out**2).sum()

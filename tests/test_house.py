@@ -74,7 +74,9 @@ def test_importing_loads_no_heavy_library(statement: str) -> None:
 
 def test_no_file_is_a_drawer() -> None:
     sizes = {path: len(path.read_text().splitlines()) for path in [*CORE, *PLUGINS]}
-    assert not {path.name: size for path, size in sizes.items() if size > 400 or path.stem in ("utils", "helpers", "misc")}
+    assert not {
+        path.name: size for path, size in sizes.items() if size > 400 or path.stem in ("utils", "helpers", "misc")
+    }
 
 
 def test_nothing_reads_or_writes_pickle() -> None:

@@ -87,7 +87,12 @@ def test_drift_between_sessions_is_divided_out(store: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fail", "reason"),
-    [("compile", "as scripted"), ("crash", "SIGABRT"), ("hang", "no answer for 2 s"), ("outputs", "differs from its module")],
+    [
+        ("compile", "as scripted"),
+        ("crash", "SIGABRT"),
+        ("hang", "no answer for 2 s"),
+        ("outputs", "differs from its module"),
+    ],
 )
 def test_one_architecture_fails_and_the_others_are_measured(store: Path, fail: str, reason: str) -> None:
     victim = plan(SPACE, 6, 0)[0][3].text
@@ -124,7 +129,9 @@ run(Path({store!r}), 60)
 
 def start(store: Path) -> subprocess.Popen[bytes]:
     root = Path(__file__).parent.parent
-    return subprocess.Popen([sys.executable, "-c", PROFILE.format(store=str(store))], cwd=root, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROFILE.format(store=str(store))], cwd=root, stderr=subprocess.DEVNULL
+    )
 
 
 def test_killed_at_random_moments_it_loses_nothing_and_leaves_no_worker(store: Path) -> None:

@@ -75,7 +75,9 @@ def test_claims_hand_out_each_subject_once(store: Store, path: Path) -> None:
 def test_the_claim_of_a_dead_process_lapses(store: Store, path: Path) -> None:
     code = (
         "import sys; from tests.test_store import *\n"
-        f"with Store({str(path)!r}, IDENTITY) as s: print(len(s.claim(iter([Subject('architecture', 'a')]), 1)), flush=True); os._exit(9)"
+        f"with Store({str(path)!r}, IDENTITY) as s:\n"
+        "    print(len(s.claim(iter([Subject('architecture', 'a')]), 1)), flush=True)\n"
+        "    os._exit(9)"
     )
     root = Path(__file__).parent.parent
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

@@ -33,7 +33,7 @@ class FlopsBackend:
         Raises:
             UsageError: an option, or another precision than fp32.
         """
-        check_options(self.name, options.options, known=())
+        check_options(self.name, options.options, known={})
         if options.precision != "fp32":
             raise UsageError(f"backend 'flops' counts fp32, not {options.precision}: leave --precision out")
         return CompiledFlops(model)

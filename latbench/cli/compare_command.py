@@ -14,7 +14,9 @@ from latbench.errors import UsageError
 
 def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from and to test on.")],
-    predictors: Annotated[str | None, typer.Option(help="Comma-separated names; all that are available unless given.")] = None,
+    predictors: Annotated[
+        str | None, typer.Option(help="Comma-separated names; all that are available unless given.")
+    ] = None,
     train: Annotated[str, typer.Option(help="Comma-separated numbers of training architectures.")] = "100",
     seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 5,
     as_json: opt.AsJson = False,
@@ -33,9 +35,14 @@ def run(
     from latbench.store import Store
 
     registered = plugins.names(plugins.PREDICTORS)
-    chosen = predictors.split(",") if predictors else [n for n in registered if plugins.status(plugins.PREDICTORS, n).available]
+    chosen = (
+        predictors.split(",")
+        if predictors
+        else [n for n in registered if plugins.status(plugins.PREDICTORS, n).available]
+    )
+    sizes = _sizes(train)
     with Store(store) as opened:
-        comparison = compare(opened.profile(), chosen, train_sizes=_sizes(train), seeds=seeds)
+        comparison = compare(opened.profile(), chosen, train_sizes=sizes, seeds=seeds)
     if as_json:
         print_json(comparison.to_json())
         return

@@ -16,7 +16,9 @@ def run(
     predictor: Annotated[str, typer.Option(help="Predictor name or module:Class; see 'latbench backends'.")] = "mlp",
     to: Annotated[Path | None, typer.Option("--out", help="The file to write; beside the store unless given.")] = None,
     samples: Annotated[int | None, typer.Option(help="How many architectures to learn from; all unless given.")] = None,
-    param: Annotated[list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")
+    ] = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:

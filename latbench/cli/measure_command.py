@@ -43,7 +43,14 @@ def run(
     print_table(
         ("backend", "ms", "95% interval", "wall ms", "visits", "flags"),
         [
-            (name, f"{m.value:.4f}", f"{m.low:.4f} - {m.high:.4f}", f"{m.wall:.4f}", str(len(m.blocks)), " ".join(m.flags))
+            (
+                name,
+                f"{m.value:.4f}",
+                f"{m.low:.4f} - {m.high:.4f}",
+                f"{m.wall:.4f}",
+                str(len(m.blocks)),
+                " ".join(m.flags),
+            )
             for name, m in measured
         ],
         title=model.name,

@@ -17,7 +17,9 @@ from latbench.space import Architecture, SearchSpace
 def run(
     predictor: Annotated[Path, typer.Argument(help="The predictor's file.")],
     architectures: Annotated[list[str] | None, typer.Argument(help="Architectures in their string form.")] = None,
-    file: Annotated[str | None, typer.Option(help="A file with one architecture a line; - reads standard input.")] = None,
+    file: Annotated[
+        str | None, typer.Option(help="A file with one architecture a line; - reads standard input.")
+    ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Predict architectures, one value a line.

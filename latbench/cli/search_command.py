@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    predictor: Annotated[Path, typer.Argument(help="File of a differentiable predictor; its backend measures the result.")],
+    predictor: Annotated[
+        Path, typer.Argument(help="File of a differentiable predictor; its backend measures the result.")
+    ],
     to: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, genotypes, histories and plots.")],
     targets: Annotated[
         str, typer.Option(help="Comma-separated: none, a number in the predictor's unit, or a share such as 75%.")
@@ -57,7 +59,12 @@ def run(
         epochs=epochs, batch_size=batch_size, seed=seed, warmup_epochs=warmup_epochs, alpha_lr=alpha_lr
     )
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err, disable=as_json
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        disable=as_json,
     ) as bars:
         lines: dict[tuple[str, str], int] = {}
 

@@ -11,7 +11,9 @@ from latbench.cli.console import out, print_json, print_table
 
 
 def run(
-    space: Annotated[str | None, typer.Argument(help="Show one space: its columns' operations and a few samples.")] = None,
+    space: Annotated[
+        str | None, typer.Argument(help="Show one space: its columns' operations and a few samples.")
+    ] = None,
     space_option: opt.SpaceOptions = None,
     samples: Annotated[int, typer.Option(min=0, help="How many architectures to draw.")] = 3,
     seed: opt.Seed = 0,
@@ -34,15 +36,28 @@ def run(
             print_json([{"name": spec.name, "config": dict(spec.config)} for spec in specs])
         else:
             settings = [", ".join(f"{key}={value}" for key, value in spec.config.items()) for spec in specs]
-            print_table(("space", "configuration"), [(s.name, c) for s, c in zip(specs, settings, strict=True)], numbers=False)
+            print_table(
+                ("space", "configuration"), [(s.name, c) for s, c in zip(specs, settings, strict=True)], numbers=False
+            )
         return
     built = opt.space_from(space, space_option)
     drawn = [str(architecture) for architecture in built.sample(samples, seed=seed)]
     table = operations(built)
     if as_json:
         spec = SpaceSpec.of(built)
-        print_json({"name": spec.name, "config": dict(spec.config), "columns": len(built.columns), "operations": list(table), "samples": drawn})
+        print_json(
+            {
+                "name": spec.name,
+                "config": dict(spec.config),
+                "columns": len(built.columns),
+                "operations": list(table),
+                "samples": drawn,
+            }
+        )
         return
-    out.print(f"{SpaceSpec.of(built)}: encodings of {len(built.columns)} columns, {len(table)} distinct operations", markup=False)
+    out.print(
+        f"{SpaceSpec.of(built)}: encodings of {len(built.columns)} columns, {len(table)} distinct operations",
+        markup=False,
+    )
     for text in drawn:
         out.print(text, markup=False)

@@ -13,7 +13,7 @@ import numpy as np
 from latbench.errors import DataError
 from latbench.evaluation.metrics import Accuracy
 from latbench.evaluation.noise import NoiseFloor, noise_floor
-from latbench.evaluation.splits import split_by_group
+from latbench.evaluation.splits import Rows, split_by_group
 from latbench.fitting import fit_estimator
 from latbench.profile import Profile
 
@@ -103,24 +103,22 @@ def compare(
         raise DataError(f"{seeds} seeds: give at least one")
     sizes = sorted(set(train_sizes))
     splits = [split_by_group(profile.groups, sizes, seed=seed) for seed in range(seeds)]
-    X, y, facts = profile.X, profile.y, profile.column_facts()
     rows = []
     for size in sizes:
         for name in (CONSTANT, *predictors):
-            results = []
-            for seed, split in enumerate(splits):
-                train = split.train[size]
-                if name == CONSTANT:
-                    predicted = np.full(len(split.test), y[train].mean())
-                else:
-                    estimator = fit_estimator(name, X[train], y[train], facts=facts, seed=seed)
-                    predicted = estimator.predict(X[split.test])
-                results.append(Accuracy.of(y[split.test], predicted))
+            results = [_test(profile, name, split.train[size], split.test, seed) for seed, split in enumerate(splits)]
             rows.append(ComparisonRow(name, size, Accuracy.mean(results), Accuracy.spread(results)))
     floor, test_size = noise_floor(profile.duplicates), min(len(split.test) for split in splits)
-    return Comparison(
-        tuple(rows), floor, test_size, seeds, tuple(_notes(test_size, floor, has_table=facts.costs is not None))
-    )
+    has_table = profile.column_facts().costs is not None
+    return Comparison(tuple(rows), floor, test_size, seeds, tuple(_notes(test_size, floor, has_table=has_table)))
+
+
+def _test(profile: Profile, name: str, train: Rows, test: Rows, seed: int) -> Accuracy:
+    X, y = profile.X, profile.y
+    if name == CONSTANT:
+        return Accuracy.of(y[test], np.full(len(test), y[train].mean()))
+    estimator = fit_estimator(name, X[train], y[train], facts=profile.column_facts(), seed=seed)
+    return Accuracy.of(y[test], estimator.predict(X[test]))
 
 
 def _notes(test_size: int, floor: NoiseFloor, *, has_table: bool) -> Iterator[str]:

@@ -21,7 +21,7 @@ class NoiseFloor:
     Args:
         pairs: how many blind duplicates it is known from.
         mape: the MAPE that a perfect predictor would show on these labels; None where it is not known.
-        robust_cv: coefficient of variation of one measurement, from the median disagreement, which outliers do not move.
+        robust_cv: coefficient of variation of one measurement from the median disagreement, which no outlier moves.
         rms_cv: the same from the root mean square, which outliers rule.
         reason: why the floor is not known; empty where it is.
     """
@@ -44,8 +44,8 @@ class NoiseFloor:
 def noise_floor(duplicates: NDArray[np.float64]) -> NoiseFloor:
     """Estimate the floor from pairs of independent measurements of the same architectures.
 
-    Let a measurement be ``truth * exp(e)`` with normal ``e`` of standard deviation CV. Then ``d = log(a / b)`` of a pair has
-    the standard deviation √2 CV, so that
+    Let a measurement be ``truth * exp(e)`` with normal ``e`` of standard deviation CV. Then ``d = log(a / b)`` of a
+    pair has the standard deviation √2 CV, so that
 
     - ``robust_cv = 1.4826 median|d| / √2`` (1.4826 turns a normal median deviation into a standard deviation),
     - ``rms_cv = rms(d) / √2``,

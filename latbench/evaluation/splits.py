@@ -45,7 +45,8 @@ def split_by_group(groups: Sequence[Hashable], train_sizes: Sequence[int], *, se
         members.setdefault(group, []).append(row)
     order = np.random.default_rng(seed).permutation(len(members))
     shuffled = [list(members.values())[index] for index in order]
-    train, test = [], []
+    train: list[int] = []
+    test: list[int] = []
     for rows in shuffled:
         # A group that would make the training set larger than asked is tested on.
         (train if len(train) + len(rows) <= sizes[-1] else test).extend(rows)

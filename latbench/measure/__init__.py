@@ -38,11 +38,10 @@ def measure_model(
         UsageError: an unknown backend, options that it refuses.
         MeasurementError: the model cannot be compiled or run.
     """
-    if isinstance(backend, str):
-        backend = plugins.configure(plugins.BACKENDS, backend, {})
+    target: Backend = plugins.configure(plugins.BACKENDS, backend, {}) if isinstance(backend, str) else backend
     task = Task("model", model.name, lambda: model)
     result = run_session(
-        backend, [task], options or CompileOptions(), settings or Settings(verify="all"), seed=seed, session=_name()
+        target, [task], options or CompileOptions(), settings or Settings(verify="all"), seed=seed, session=_name()
     )
     return _only_successes(result)[0]
 
@@ -81,7 +80,10 @@ def measure_architectures(
         space=SpaceSpec.of(space),
         batch=batch,
         seed=zlib.crc32(name.encode()),
-        subjects=(*references(space), *(Subject("architecture", text) for text in dict.fromkeys(map(str, architectures)))),
+        subjects=(
+            *references(space),
+            *(Subject("architecture", text) for text in dict.fromkeys(map(str, architectures))),
+        ),
     )
     with Workers() as workers:
         measured = _only_successes(workers.run(request, timeout=timeout))

@@ -40,7 +40,7 @@ def host_facts() -> dict[str, Fact]:
 
 
 def host_state() -> dict[str, Fact]:
-    """Return what moves, or is worth knowing later: load, memory, clock, temperature, affinity. Read between sessions, never while timing."""
+    """Return what moves, or is worth knowing later: load, memory, clock, temperature. Read between sessions alone."""
     load = psutil.getloadavg()[0]
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {
@@ -83,9 +83,13 @@ def check_threads(threads: int) -> None:
         raise UsageError(f"{threads} threads cannot run an inference: give --threads 1 or more")
     cores, quota = len(usable_cores()), quota_cores()
     if threads > cores:
-        raise UsageError(f"{threads} threads do not fit on the {cores} cores this process may use: give --threads {cores}")
+        raise UsageError(
+            f"{threads} threads do not fit on the {cores} cores this process may use: give --threads {cores}"
+        )
     if quota is not None and threads > quota:
-        raise UsageError(f"{threads} threads exceed this process's quota of {quota:g} cores: give --threads {max(1, int(quota))}")
+        raise UsageError(
+            f"{threads} threads exceed this process's quota of {quota:g} cores: give --threads {max(1, int(quota))}"
+        )
 
 
 def _turbo() -> bool | None:

@@ -40,7 +40,6 @@ class Visits:
     ms: Floats
 
 
-
 @dataclass(frozen=True, slots=True)
 class Fit:
     """The fitted session.

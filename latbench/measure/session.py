@@ -96,7 +96,7 @@ class _Candidate:
 
 
 Notify = Callable[[str, int], None]
-"""Called with ``"compiling"`` or ``"warming"`` and the task's index, or ``"timing"`` and -1: whom to blame for a crash."""
+"""Called with ``"compiling"`` or ``"warming"`` and a task's index, or ``"timing"`` and -1: to blame for a crash."""
 
 
 def run_session(
@@ -198,7 +198,9 @@ def _warmed_up(candidate: _Candidate, settings: Settings, failures: list[Failure
             seconds.append(candidate.compiled.run())
         typical_ms = float(np.median(seconds[1:])) * 1e3
         if typical_ms <= 0:
-            raise MeasurementError(f"a run of {candidate.task.subject} took no time on the clock {candidate.compiled.clock!r}")
+            raise MeasurementError(
+                f"a run of {candidate.task.subject} took no time on the clock {candidate.compiled.clock!r}"
+            )
         candidate.runs = max(1, round(settings.visit_ms / typical_ms))
         return True
     return False
@@ -215,7 +217,9 @@ def _visit_in_rounds(candidates: Sequence[_Candidate], settings: Settings, rng: 
                 milliseconds.append(_visit(candidates[index], settings))
             visits = Visits(np.array(workload), np.array(milliseconds))
             late = rounds > 1 and time.monotonic() > deadline
-            if late or (rounds >= settings.min_rounds and rounds % 4 == 0 and _precise(visits, len(candidates), settings)):
+            if late or (
+                rounds >= settings.min_rounds and rounds % 4 == 0 and _precise(visits, len(candidates), settings)
+            ):
                 break
     return visits
 
@@ -246,7 +250,9 @@ def _measurements(
     rounds_half_width = fitted.half_width()
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for k, candidate in enumerate(candidates):
-        half_width = float(np.hypot(rounds_half_width[k], Z_95 * np.sqrt(anchor_variance + settings.between_sessions**2)))
+        half_width = float(
+            np.hypot(rounds_half_width[k], Z_95 * np.sqrt(anchor_variance + settings.between_sessions**2))
+        )
         value = float(np.exp(fitted.log_ms[k]))
         yield Measurement(
             subject=candidate.task.subject,

@@ -24,8 +24,12 @@ def verify_outputs(compiled: Compiled, model: Model, precision: str) -> None:
     tolerance = TOLERANCE.get(precision, TOLERANCE["fp16"])
     for index, (want, got) in enumerate(zip(expected, given, strict=True)):
         if want.shape != got.shape:
-            raise OutputMismatchError(f"output {index} of {model.name} has shape {got.shape}, its module's has {want.shape}")
-        error = float(np.abs(got.astype(np.float64) - want).max(initial=0) / max(float(np.abs(want).max(initial=0)), 1e-6))
+            raise OutputMismatchError(
+                f"output {index} of {model.name} has shape {got.shape}, its module's has {want.shape}"
+            )
+        error = float(
+            np.abs(got.astype(np.float64) - want).max(initial=0) / max(float(np.abs(want).max(initial=0)), 1e-6)
+        )
         if not error <= tolerance:
             raise OutputMismatchError(
                 f"output {index} of {model.name} differs from its module's by {error:.2g} of the largest value "

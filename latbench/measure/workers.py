@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -176,7 +177,8 @@ def _result(values: Mapping[str, Any]) -> SessionResult:
     return SessionResult(
         conditions=None if conditions is None else Conditions.from_json(conditions),
         measurements=tuple(
-            Measurement(**{**m, "blocks": tuple(m["blocks"]), "flags": tuple(m["flags"])}) for m in values["measurements"]
+            Measurement(**{**m, "blocks": tuple(m["blocks"]), "flags": tuple(m["flags"])})
+            for m in values["measurements"]
         ),
         failures=tuple(Failure(**failure) for failure in values["failures"]),
         seconds=values["seconds"],
@@ -190,7 +192,5 @@ def _environment() -> dict[str, str]:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

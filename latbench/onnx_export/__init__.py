@@ -78,10 +78,10 @@ def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], rea
         warnings.simplefilter("ignore")  # its own deprecations: the user cannot mend them
         try:
             program = torch.onnx.export(module, samples, input_names=list(inputs), dynamo=True, verbose=False)
-        except Exception as error:  # noqa: BLE001 - torch.export raises what the module raises
+        except Exception as error:  # torch.export raises what the module raises
             raise ModelError(
-                f"{type(module).__name__} cannot be written as ONNX ({reason}; torch.onnx.export: {_first_line(error)}): "
-                "measure it on a backend that runs modules, such as 'cpu'"
+                f"{type(module).__name__} cannot be written as ONNX "
+                f"({reason}; torch.onnx.export: {_first_line(error)}): measure it on a backend that runs modules"
             ) from error
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
+from latbench.onnx_export.layers import per_channel
 from latbench.tracing import Node
 
 
@@ -49,9 +50,7 @@ def elu(graph: Graph, x: Node, alpha: float = 1.0, inplace: bool = False) -> Any
 @writes(F.prelu, Tensor.prelu)
 def prelu(graph: Graph, x: Node, weight: Tensor) -> Any:
     """Write a ReLU with a learned slope for each channel."""
-    values = graph.array(weight)
-    column = values.reshape(-1, *(1,) * max(len(x.shape) - 2, 0))
-    return graph.add("PRelu", x, graph.once(("column", id(values)), graph.label(values), lambda: column))
+    return graph.add("PRelu", x, per_channel(graph, weight, x))
 
 
 @writes(F.hardsigmoid)

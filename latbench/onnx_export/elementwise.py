@@ -78,8 +78,8 @@ def arithmetic(kind: str, graph: Graph, x: Input | float, y: Input | float, *, a
 
 def comparison(kind: str, graph: Graph, x: Any, y: Any) -> Any:
     """Write a comparison of two tensors or numbers."""
-    tensors = [value for value in (x, y) if isinstance(value, Node | Tensor)]
-    dtype = torch.result_type(*(torch.empty((), dtype=value.dtype) for value in (tensors * 2)[:2]))
+    left, right = (value if isinstance(value, int | float) else torch.empty(1, dtype=value.dtype) for value in (x, y))
+    dtype = torch.result_type(left, right)
     return graph.add(kind, operand(graph, x, dtype), operand(graph, y, dtype))
 
 
@@ -92,9 +92,7 @@ def operand(graph: Graph, value: Any, dtype: torch.dtype) -> Input:
     return graph.add("Cast", value, to=element_type(dtype))  # type: ignore[no-any-return]
 
 
-def reduction(
-    kind: str, graph: Graph, x: Node, dim: int | tuple[int, ...] | None = None, keepdim: bool = False
-) -> Any:
+def reduction(kind: str, graph: Graph, x: Node, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
     """Write a reduction over some or all dimensions."""
     return graph.add(kind, x, axes=_axes(x, dim), keepdims=int(keepdim))
 

@@ -48,6 +48,8 @@ class Operator:
     inputs: list[str | Array]
     outputs: list[str]
     attributes: Mapping[str, Any]
+    node: Node
+    """The call that it is part of."""
 
 
 class Graph:
@@ -66,6 +68,7 @@ class Graph:
         self._results: dict[Node, str | list[str]] = {}
         self._producers: dict[str, Operator] = {}
         self._arrays: dict[Any, Array] = {}
+        self._tensors: list[torch.Tensor] = []
         self._outputs: set[str] = set()
         self._taken: dict[str, int] = {}
         for path, child in module.named_modules():
@@ -87,12 +90,12 @@ class Graph:
         self.node = node
         try:
             self._results[node] = WRITERS[node.function](self, *node.args, **node.kwargs)
-        except (UnknownOperatorError, KeyError, TypeError) as error:
+        except Exception as error:  # a writer fails in its own way on arguments that it does not know
             function = torch.overrides.resolve_name(node.function) or repr(node.function)
             raise UnknownOperatorError(f"no ONNX writer for {function} in module {self.path(node)!r}") from error
 
     def write_output(self, output: Node | torch.Tensor) -> str:
-        """Name an output of the network: one that is an input, a weight or another output too gets an operator of its own."""
+        """Name an output of the network; one that is an input, a weight or another output too gets its own operator."""
         name = self._results[output] if isinstance(output, Node) else ""
         if name not in self._producers or name in self._outputs:
             name = self.add("Identity", output)
@@ -103,24 +106,27 @@ class Graph:
         """Add an ONNX operator; return the name of its result, or a list of names where it has several `outputs`."""
         name = self.unique(f"{self.path(self.node)}/{kind}")
         names = [name] if outputs == 1 else [f"{name}.{index}" for index in range(outputs)]
-        operator = Operator(kind, [self._resolve(tensor) for tensor in inputs if tensor is not None], names, attributes)
+        values = [self._resolve(tensor) for tensor in inputs if tensor is not None]
+        operator = Operator(kind, values, names, attributes, self.node)
         self.operators.append(operator)
         self._producers[name] = operator
         return name if outputs == 1 else names
 
     def name(self, node: Node) -> Any:
-        """Return the name of a traced tensor, for a writer that adds no operator; a list where the call returns several."""
+        """Return the name of a traced tensor (a list of names for several), for a writer that adds no operator."""
         return self._results[node]
 
     def producer(self, node: Node) -> Operator | None:
-        """Return the operator that computes a traced tensor; None for an input."""
+        """Return the operator that computes a traced tensor; None for an input, and for another name of a tensor."""
         name = self._results[node]
-        return self._producers.get(name) if isinstance(name, str) else None
+        operator = self._producers.get(name) if isinstance(name, str) else None
+        return operator if operator is not None and operator.node is node else None
 
     def array(self, tensor: torch.Tensor) -> Array:
         """Return the values of a weight: one array for one tensor, so that what a module shares stays shared."""
         found = self._arrays.get(id(tensor))
         if found is None:
+            self._tensors.append(tensor)  # or its id might be another one's later
             found = self._arrays[id(tensor)] = tensor.numpy(force=True)
             self._labels[id(found)] = self._labels.get(id(tensor), "")
         return found
@@ -153,16 +159,16 @@ class Graph:
         """Return the name of the parameter that a constant holds or comes from; empty for other constants."""
         return self._labels.get(id(array), "")
 
-    def _resolve(self, tensor: Node | str | torch.Tensor | Array) -> Any:
-        if isinstance(tensor, Node):
-            return self._results[tensor]
-        return self.array(tensor) if isinstance(tensor, torch.Tensor) else tensor
-
     def unique(self, name: str) -> str:
         """Return a name for a tensor that no other tensor has."""
         count = self._taken.get(name, 0)
         self._taken[name] = count + 1
         return self.unique(f"{name}_{count}") if count else name
+
+    def _resolve(self, tensor: Node | str | torch.Tensor | Array) -> Any:
+        if isinstance(tensor, Node):
+            return self._results[tensor]
+        return self.array(tensor) if isinstance(tensor, torch.Tensor) else tensor
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -98,7 +98,7 @@ def linear(graph: Graph, x: Node, weight: Tensor, bias: Tensor | None = None) ->
     if len(x.shape) == 2:
         return graph.add("Gemm", x, weight, bias, transB=1)
     values = graph.array(weight)
-    transposed = graph.once(("transposed", id(values)), graph.label(values), lambda: values.T.copy())
+    transposed = graph.once(("transposed", id(values)), graph.label(values), values.T.copy)
     product = graph.add("MatMul", x, transposed)
     return product if bias is None else graph.add("Add", product, bias)
 
@@ -115,7 +115,11 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Fold batch normalisation into the convolution before it; one that follows anything else stays an operator."""
+    """Fold a batch normalisation into the convolution or linear layer before it.
+
+    After anything else it stays an operator: ONNX Runtime makes a convolution of it and keeps its fast memory layout.
+    A Mul and an Add would leave that layout, and a DARTS network with pooling would take a third longer.
+    """
     if training or running_mean is None or running_var is None:
         raise UnknownOperatorError
     mean, variance = graph.array(running_mean), graph.array(running_var)
@@ -130,9 +134,8 @@ def batch_norm(
 
 
 def _takes_scale(operator: Operator) -> bool:
-    if operator.kind == "ConvTranspose":
-        return operator.attributes["group"] == 1
-    return operator.kind in ("Conv", "Gemm")
+    grouped = operator.kind == "ConvTranspose" and operator.attributes["group"] > 1
+    return operator.kind in {"Conv", "ConvTranspose", "Gemm"} and not grouped
 
 
 def _fold(graph: Graph, operator: Operator, factor: Array, shift: Array, *, key: Any) -> None:
@@ -182,12 +185,18 @@ def group_norm(
 
 
 def _scale_channels(graph: Graph, name: str, x: Node, weight: Tensor | None, bias: Tensor | None) -> str:
-    for kind, tensor in (("Mul", weight), ("Add", bias)):
-        if tensor is not None:
-            values = graph.array(tensor)
-            column = values.reshape(-1, *(1,) * (len(x.shape) - 2))
-            name = graph.add(kind, name, graph.once((kind, id(values)), graph.label(values), lambda: column))
+    if weight is not None:
+        name = graph.add("Mul", name, per_channel(graph, weight, x))
+    if bias is not None:
+        name = graph.add("Add", name, per_channel(graph, bias, x))
     return name
+
+
+def per_channel(graph: Graph, tensor: Tensor, x: Node) -> Array:
+    """Return one value for each channel of `x`, in a shape that broadcasts to it."""
+    values = graph.array(tensor)
+    shape = (-1, *(1,) * (len(x.shape) - 2))
+    return graph.once(("per channel", id(values), shape), graph.label(values), lambda: values.reshape(shape))
 
 
 @writes(F.instance_norm)
@@ -211,6 +220,16 @@ def instance_norm(
 
 
 @writes(F.embedding)
-def embedding(graph: Graph, indices: Node, weight: Tensor, *_: Any, **__: Any) -> Any:
-    """Write a table look-up; the other arguments matter only while training."""
-    return graph.add("Gather", weight, indices, axis=0)
+def embedding(
+    graph: Graph,
+    x: Node,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    *_: Any,
+    **__: Any,
+) -> Any:
+    """Write a table look-up; the other arguments matter while training."""
+    if max_norm is not None:
+        raise UnknownOperatorError
+    return graph.add("Gather", weight, x, axis=0)

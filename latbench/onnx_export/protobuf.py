@@ -88,7 +88,8 @@ def _attribute(name: str, value: Any) -> bytes:
 
 
 def _value_info(name: str, node: Node | torch.Tensor) -> bytes:
-    return helper.make_tensor_value_info(name, element_type(node.dtype), node.shape).SerializeToString()
+    info = helper.make_tensor_value_info(name, element_type(node.dtype), node.shape)
+    return bytes(info.SerializeToString())
 
 
 @lru_cache(maxsize=64)

@@ -54,7 +54,7 @@ def transpose(graph: Graph, x: Node, dim0: int, dim1: int) -> Any:
     return graph.add("Transpose", x, perm=tuple(order))
 
 
-@writes(torch.t, Tensor.t, Tensor.T.__get__, Tensor.mT.__get__)
+@writes(torch.t, Tensor.t, Tensor.T.__get__, Tensor.mT.__get__)  # type: ignore[attr-defined]
 def transpose_last(graph: Graph, x: Node) -> Any:
     """Write the transpose of a matrix."""
     return transpose(graph, x, -2, -1)
@@ -93,8 +93,10 @@ def unbind(graph: Graph, x: Node, dim: int = 0) -> list[str]:
 
 
 @writes(operator.getitem, Tensor.__getitem__)
-def getitem(graph: Graph, x: Node, index: Any) -> Any:
-    """Write ``x[index]`` for numbers, slices, None and Ellipsis, or take one of several results."""
+def getitem(graph: Graph, x: Any, index: Any) -> Any:
+    """Write ``x[index]`` for numbers, slices, None, Ellipsis or one tensor, or take one of several results."""
+    if isinstance(index, Node):
+        return graph.add("Gather", x, index, axis=0)
     if not isinstance(x.spec, Spec):
         return graph.name(x)[index]
     parts = index if isinstance(index, tuple) else (index,)
@@ -180,6 +182,7 @@ def interpolate(
     sizes = graph.node.shape
     if antialias or any(after % before for before, after in zip(x.shape, sizes, strict=True)):
         raise UnknownOperatorError
+    attributes: dict[str, Any]
     if mode == "nearest":
         attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     elif mode in ("linear", "bilinear"):

@@ -83,7 +83,15 @@ def search_and_verify(
     found = []
     for target in targets:
         asked = _value(target, predictor, results.get(NO_TARGET))
-        result = _search(predictor, images, target, asked, settings, folder / _slug(target), on_step)
+        result = _search(
+            predictor,
+            images,
+            target=target,
+            asked=asked,
+            settings=settings,
+            folder=folder / _slug(target),
+            on_step=on_step,
+        )
         results[target] = result
 
         def trained(epoch: int, loss: float, target: str = target) -> None:
@@ -99,6 +107,7 @@ def search_and_verify(
 def _search(
     predictor: TrainedPredictor,
     images: Images,
+    *,
     target: str,
     asked: float | None,
     settings: SearchSettings,

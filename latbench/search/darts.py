@@ -3,9 +3,10 @@
 Weights learn on one half of the training images and alphas on the other, in turns. A latency loss joins the
 alphas' loss. Two additions close the gap between the latency that is asked for and the one that is derived:
 
-- The relaxation's temperature falls over the search, so that the expected latency approaches the derived one.
-- The multiplier of a hinge grows while the target is exceeded: dual ascent on ``expected <= target``
-  (Boyd, Vandenberghe, "Convex Optimization", section 5.5.5), so no trade-off has to be guessed.
+- The relaxation's temperature is low and falls, so that the expected latency approaches the derived one.
+- The multiplier of a hinge grows while the target is exceeded, so that no trade-off has to be guessed: dual ascent
+  (Boyd et al., "Distributed Optimization ... via the Alternating Direction Method of Multipliers", 2011, section 2.1)
+  on ``relu(expected / target - 1) <= 0``.
 """
 
 from __future__ import annotations
@@ -179,10 +180,10 @@ def _cosine(settings: SearchSettings, epoch: int) -> float:
 
 
 def _temperature(settings: SearchSettings, epoch: int) -> float:
-    """Return the latency loss's temperature in an epoch: 1 in the warm-up, `temperature_end` in the last."""
+    """Return the latency loss's temperature in an epoch."""
     steps = settings.epochs - 1 - settings.warmup_epochs
     done = max(0, epoch - settings.warmup_epochs) / max(1, steps)
-    return math.exp(done * math.log(settings.temperature_end))
+    return math.exp((1 - done) * math.log(settings.temperature) + done * math.log(settings.temperature_end))
 
 
 def _entropy(alphas: Sequence[Tensor]) -> float:

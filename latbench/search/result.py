@@ -28,10 +28,11 @@ class SearchSettings:
         gradient_clip: largest norm of the weights' gradient.
         alpha_lr: learning rate of the alphas (Adam).
         alpha_weight_decay: of the alphas.
-        temperature_end: of the latency loss in the last epoch; it falls from 1 geometrically after the warm-up, so
-            that the expected latency approaches that of the derived architecture.
-        multiplier_rate: how fast a target's multiplier grows while the target is exceeded (dual ascent): by this
-            rate times the relative excess, every step.
+        temperature: of the latency loss until the end of the warm-up. A low one, so that the expected latency stays
+            close to that of the derived architecture; at 1, alphas that meet a target derive something far below it.
+        temperature_end: of the latency loss in the last epoch; it falls geometrically.
+        multiplier_rate: how fast the multiplier of a hinge grows while the target is exceeded (dual ascent): by this
+            rate times the penalty, every step.
     """
 
     epochs: int = 50
@@ -45,11 +46,12 @@ class SearchSettings:
     gradient_clip: float = 5.0
     alpha_lr: float = 3e-4
     alpha_weight_decay: float = 1e-3
-    temperature_end: float = 0.1
+    temperature: float = 0.1
+    temperature_end: float = 0.02
     multiplier_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "weight_lr", "alpha_lr", "temperature_end"):
+        for name in ("epochs", "batch_size", "weight_lr", "alpha_lr", "temperature", "temperature_end"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} of a search is {getattr(self, name)}: give a positive number")
         if not 0 <= self.warmup_epochs < self.epochs:
@@ -72,7 +74,7 @@ class Epoch:
         temperature: of the relaxation.
         expected: what the latency loss expects of the alphas, in its unit; None without a latency loss.
         predicted: what its predictor says of `architecture`; None without a latency loss.
-        multiplier: of the latency loss, after the epoch.
+        multiplier: of the latency loss, after the epoch; 1 at the start.
     """
 
     number: int

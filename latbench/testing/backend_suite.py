@@ -21,7 +21,9 @@ from latbench.model import Model
 def convolutions(count: int) -> Model:
     """Return a small network of so many convolutions."""
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(count)]
+    layers = [
+        nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(count)
+    ]
     network = nn.Sequential(nn.Conv2d(3, 8, 1), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     x = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
     return Model.from_module(network, {"x": x}, name=f"{count} convolutions")
@@ -38,43 +40,49 @@ class BackendSuite:
 
     @pytest.fixture
     def target(self) -> Backend:
-        """The backend; where it is not available here, the summary says why."""
+        """Return the backend; where it is not available, pytest's summary says why."""
         try:
             built: Backend = plugins.configure(plugins.BACKENDS, self.backend, {})
         except PluginError as error:
             pytest.skip(str(error))
         return built
 
-    def test_its_name_is_the_one_it_registers_under(self, target: Backend) -> None:  # noqa: D102
+    def test_its_name_is_the_one_it_registers_under(self, target: Backend) -> None:
+        """A record that holds the name finds the backend again."""
         assert ":" in self.backend or target.name == self.backend
 
-    def test_its_device_is_described_by_plain_facts_that_stay(self, target: Backend) -> None:  # noqa: D102
+    def test_its_device_is_described_by_plain_facts_that_stay(self, target: Backend) -> None:
+        """Facts are compared and stored as JSON; what moves belongs to `HasState`."""
         device = target.device()
         assert isinstance(device, Device)
         assert device.name
         assert json.loads(json.dumps(dataclasses.asdict(device))) == dataclasses.asdict(target.device())
 
-    def test_a_run_takes_time_on_a_named_clock(self, target: Backend) -> None:  # noqa: D102
+    def test_a_run_takes_time_on_a_named_clock(self, target: Backend) -> None:
+        """Seconds are positive, and the record says whose they are."""
         with target.compile(convolutions(2), CompileOptions()) as compiled:
             assert isinstance(compiled, Compiled)
             assert compiled.clock
             seconds = [compiled.run() for _ in range(5)]
         assert all(math.isfinite(second) and second > 0 for second in seconds)
 
-    def test_it_computes_what_the_module_computes(self, target: Backend) -> None:  # noqa: D102
+    def test_it_computes_what_the_module_computes(self, target: Backend) -> None:
+        """The time of something else means nothing."""
         model = convolutions(3)
         with target.compile(model, CompileOptions()) as compiled:
             compiled.run()
             verify_outputs(compiled, model, "fp32")
 
-    def test_the_model_stays_as_it_was(self, target: Backend) -> None:  # noqa: D102
+    def test_the_model_stays_as_it_was(self, target: Backend) -> None:
+        """Other backends, and the check of the outputs, use the same module."""
         model = convolutions(2)
         before = model.reference_outputs()[0]
         with target.compile(model, CompileOptions()) as compiled:
             compiled.run()
         np.testing.assert_array_equal(model.reference_outputs()[0], before)
 
-    def test_more_work_takes_longer(self, target: Backend) -> None:  # noqa: D102
+    def test_more_work_takes_longer(self, target: Backend) -> None:
+        """A run goes to completion: launching alone would take as long for either."""
         with (
             target.compile(convolutions(2), CompileOptions()) as small,
             target.compile(convolutions(40), CompileOptions()) as large,
@@ -82,7 +90,8 @@ class BackendSuite:
             fastest = [min(compiled.run() for _ in range(10)) for compiled in (small, large)]
         assert fastest[0] < fastest[1]
 
-    def test_models_coexist_and_leaving_frees_one_alone(self, target: Backend) -> None:  # noqa: D102
+    def test_models_coexist_and_leaving_frees_one_alone(self, target: Backend) -> None:
+        """A session holds many compiled models and visits them in turn."""
         models = convolutions(1), convolutions(2)
         with target.compile(models[0], CompileOptions()) as kept:
             with target.compile(models[1], CompileOptions()) as left:
@@ -90,7 +99,8 @@ class BackendSuite:
             kept.run()
             verify_outputs(kept, models[0], "fp32")
 
-    def test_a_model_without_module_runs_or_is_refused_in_words(self, target: Backend) -> None:  # noqa: D102
+    def test_a_model_without_module_runs_or_is_refused_in_words(self, target: Backend) -> None:
+        """ONNX files are models too."""
         model = convolutions(1)
         only_onnx = Model("net.onnx", model.inputs, onnx=lambda: model.onnx)
         try:
@@ -99,10 +109,12 @@ class BackendSuite:
         except ModelError as error:
             assert "ONNX" in str(error)  # noqa: PT017 - both outcomes are right
 
-    def test_an_unknown_option_is_refused_by_name(self, target: Backend) -> None:  # noqa: D102
+    def test_an_unknown_option_is_refused_by_name(self, target: Backend) -> None:
+        """A misspelt option must not be ignored."""
         with pytest.raises(UsageError, match="no_such_option"):
             target.compile(convolutions(1), CompileOptions(options={"no_such_option": "1"}))
 
-    def test_an_unknown_precision_is_refused_by_name(self, target: Backend) -> None:  # noqa: D102
+    def test_an_unknown_precision_is_refused_by_name(self, target: Backend) -> None:
+        """Nothing else may be built silently."""
         with pytest.raises(UsageError, match="fp3"):
             target.compile(convolutions(1), CompileOptions(precision="fp3"))

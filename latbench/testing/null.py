@@ -1,15 +1,17 @@
-"""The ``null`` backend: it runs nothing and takes a known time, so that a measuring protocol can be held against it.
+"""The ``null`` backend: it runs nothing, and its latencies are known.
 
-Not registered; named as ``latbench.testing:NullBackend``. Time passes on a clock of its own, without waiting. What
-disturbs a real machine is scripted by options, all drawn from one seed.
+What `httpx.MockTransport` is for HTTP: the whole pipeline runs without hardware, against a truth. Time is virtual: a
+run advances a clock that all models of one backend share, and on which drift, noise and preemption are scripted.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections import Counter
+import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -20,98 +22,150 @@ from latbench.backend import CompileOptions, Device, check_options
 from latbench.errors import CompileError, UsageError
 from latbench.model import Model
 
-OPTIONS = {
-    "seed": (),
-    "noise": (),  # relative: every run is longer by half-normal noise of this scale
-    "drift": (),  # relative: all models slow down and speed up together by so much, within some 500 ms
-    "session": (),  # relative: a model's time in one process differs from that in another by so much
-    "preempted": (),  # share of runs that another process interrupts for 1 to 10 ms
-    "fail": ("compile", "crash", "hang", "outputs"),  # what happens to the models that `failing` names
-    "failing": (),  # a text that the names of failing models hold; all fail where it is empty
-}
-MS_PER_OPERATOR: Mapping[str, float] = {"Conv": 0.05, "MaxPool": 0.02, "AveragePool": 0.02, "Gemm": 0.01}
-_MS_OF_ANY_OTHER = 0.005
-_DRIFT_PERIOD_MS = 500.0
+OPERATOR_MS = 0.01
+"""What every operator of an ONNX file costs."""
+KERNEL_ELEMENT_MS = 0.002
+"""What every element of its kernel costs in addition."""
+FAILURES = ("compile", "crash", "hang", "outputs")
 
 
-def operator_cost_ms(model: Model) -> float:
-    """Return the default cost: a fixed time for each operator of the model's ONNX file, so that costs add up."""
-    import onnx
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What disturbs the known latency, and what fails; the fields are the backend's options.
 
-    counts = Counter(node.op_type for node in onnx.load_model_from_string(model.onnx).graph.node)
-    return sum(count * MS_PER_OPERATOR.get(kind, _MS_OF_ANY_OTHER) for kind, count in counts.items())
+    Args:
+        seed: everything random derives from it and from the models compiled before: a model that is measured again
+            in other company gets noise of its own.
+        noise: standard deviation of the logarithm of a run's time.
+        session: standard deviation, likewise, of a factor that all runs of one compiled model share (memory layout).
+        drift: standard deviation, likewise, of a factor that all models share: where it starts, and what it has
+            walked after one virtual second.
+        trend: relative change of that factor in a virtual second.
+        preempted: share of the runs that another process interrupts, for 1 to 10 ms.
+        fail: what happens to the models that `failing` names: ``compile`` raises CompileError, ``crash`` aborts the
+            process, ``hang`` never returns, ``outputs`` computes something else.
+        failing: a text that the names of failing models hold; all of them where it is empty.
+    """
+
+    seed: int = 0
+    noise: float = 0.0
+    session: float = 0.0
+    drift: float = 0.0
+    trend: float = 0.0
+    preempted: float = 0.0
+    fail: str = ""
+    failing: str = ""
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> Script:
+        """Read the options.
+
+        Raises:
+            UsageError: an unknown option, or one that is not a number where it must be.
+        """
+        script = asdict(cls())
+        check_options(NullBackend.name, options, {key: FAILURES if key == "fail" else () for key in script})
+        for key, value in options.items():
+            kind = type(script[key])
+            try:
+                script[key] = kind(value)
+            except ValueError as error:
+                raise UsageError(f"option {key}={value} of backend {NullBackend.name!r}: give a number") from error
+        return cls(**script)
 
 
 class NullBackend:
-    """A backend of known cost.
+    """A backend whose latencies are known. Not registered: name it ``latbench.testing:NullBackend``.
 
     Args:
-        cost_ms: gives the true milliseconds of a model.
+        cost_ms: gives the undisturbed latency of a model.
     """
 
     name: ClassVar[str] = "null"
 
-    def __init__(self, cost_ms: Callable[[Model], float] = operator_cost_ms) -> None:
-        self._cost_ms = cost_ms
-        self.now_ms = 0.0
+    def __init__(self, cost_ms: Callable[[Model], float] | None = None) -> None:
+        self.known_ms = cost_ms or operator_cost_ms
+        """The undisturbed latency of a model."""
+        self.clock = VirtualClock()
 
     def device(self) -> Device:
         """Return a device without facts."""
         return Device("null", "null")
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
-        """Look up the cost of the model.
+        """Do what the script says.
 
         Raises:
-            UsageError: an unknown option.
-            CompileError: the options script one.
+            UsageError: an unknown option, or another precision than fp32.
+            CompileError: the script wants it.
         """
-        script = options.options
-        check_options(self.name, script, OPTIONS)
+        script = Script.parse(options.options)
         if options.precision != "fp32":
-            raise UsageError(f"backend 'null' pretends to run fp32, not {options.precision}: leave --precision out")
-        fails = script.get("fail") if script.get("failing", "") in model.name else None
-        if fails == "compile":
-            raise CompileError(f"null refuses {model.name}, as scripted")
-        if fails == "crash":
+            raise UsageError(f"backend {self.name!r} runs fp32, not {options.precision}: leave --precision out")
+        fail = script.fail if script.failing in model.name else ""
+        if fail == "compile":
+            raise CompileError(f"{self.name} refuses {model.name}, as scripted")
+        if fail == "crash":
             os.abort()
-        if fails == "hang":
-            time.sleep(3600)
-        rng = np.random.default_rng([int(script.get("seed", 0)), os.getpid(), len(model.name)])
-        bias = float(np.exp(float(script.get("session", 0)) * rng.standard_normal()))
-        return CompiledNull(self, model, self._cost_ms(model) * bias, script, rng, wrong=fails == "outputs")
+        while fail == "hang":
+            time.sleep(60)
+        entropy = self.clock.join(script.seed, model.name)
+        return CompiledNull(model, self.known_ms(model), script, self.clock, entropy, wrong=fail == "outputs")
+
+
+class VirtualClock:
+    """The seconds that all models of one backend share, and a random walk along them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._company: list[int] = []
+        self._walk: float | None = None
+
+    def join(self, seed: int, name: str) -> list[int]:
+        """Note that a model is compiled, and return what its random numbers derive from."""
+        self._company = [seed, zlib.crc32(repr((self._company, name)).encode())]
+        return self._company
+
+    @property
+    def walk(self) -> float:
+        """Where the walk is; it starts at a standard normal number, and its variance grows by one each second."""
+        if self._walk is None:
+            self._rng = np.random.default_rng(self._company)
+            self._walk = float(self._rng.standard_normal())
+        return self._walk
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.seconds += seconds
+        self._walk = self.walk + math.sqrt(seconds) * float(self._rng.standard_normal())
 
 
 class CompiledNull:
-    """A model whose time is known."""
+    """A model whose runs take what the script says, on the virtual clock."""
 
     clock = "null"
 
     def __init__(
-        self,
-        backend: NullBackend,
-        model: Model,
-        cost_ms: float,
-        script: Mapping[str, str],
-        rng: np.random.Generator,
-        *,
-        wrong: bool,
+        self, model: Model, known_ms: float, script: Script, clock: VirtualClock, entropy: list[int], *, wrong: bool
     ) -> None:
-        self._backend, self._model, self._cost_ms, self._rng, self._wrong = backend, model, cost_ms, rng, wrong
-        self._noise, self._drift, self._preempted = (float(script.get(key, 0)) for key in ("noise", "drift", "preempted"))
+        self._model, self._script, self._virtual, self._wrong = model, script, clock, wrong
+        self._rng = np.random.default_rng(entropy)
+        self._seconds = known_ms * 1e-3 * math.exp(script.session * self._rng.standard_normal())
 
     def run(self) -> float:
-        """Let the scripted time pass on the backend's clock and return its seconds."""
-        wave = np.sin(2 * np.pi * self._backend.now_ms / _DRIFT_PERIOD_MS)
-        ms = self._cost_ms * float(np.exp(self._noise * abs(self._rng.standard_normal()) + self._drift * wave))
-        if self._rng.random() < self._preempted:
-            ms += self._rng.uniform(1, 10)
-        self._backend.now_ms += ms
-        return ms * 1e-3
+        """Let one inference pass on the virtual clock and return its seconds."""
+        script, clock, rng = self._script, self._virtual, self._rng
+        shared = math.exp(script.drift * clock.walk) * (1 + script.trend * clock.seconds)
+        seconds = self._seconds * shared * math.exp(script.noise * rng.standard_normal())
+        if rng.random() < script.preempted:
+            seconds += rng.uniform(1e-3, 10e-3)
+        clock.advance(seconds)
+        return seconds
 
     def outputs(self) -> list[NDArray[Any]]:
-        """Return the module's own outputs, or wrong ones where that is scripted."""
-        return [output + self._wrong for output in self._model.reference_outputs()]
+        """Return what the module, or the ONNX file, computes; or what is wrong, if the script says so."""
+        outputs = self._model.reference_outputs() if self._model.has_module else _evaluate(self._model)
+        return [output + 1 for output in outputs] if self._wrong else outputs
 
     def __enter__(self) -> Self:
         return self
@@ -120,3 +174,18 @@ class CompiledNull:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free nothing."""
+
+
+def operator_cost_ms(model: Model) -> float:
+    """Return what the operators of a model's ONNX file cost: it adds up, and tells architectures apart."""
+    import onnx
+
+    operators = onnx.load_model_from_string(model.onnx).graph.node
+    kernels = (a.ints for operator in operators for a in operator.attribute if a.name == "kernel_shape")
+    return OPERATOR_MS * len(operators) + KERNEL_ELEMENT_MS * sum(map(math.prod, kernels))
+
+
+def _evaluate(model: Model) -> list[NDArray[Any]]:
+    from onnx.reference import ReferenceEvaluator
+
+    return [np.asarray(output) for output in ReferenceEvaluator(model.onnx).run(None, model.inputs)]

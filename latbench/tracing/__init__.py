@@ -102,6 +102,9 @@ class _Value(Proxy):
     node: Node  # type: ignore[assignment]
     tracer: _Recorder
 
+    def __init__(self, node: Node, recorder: _Recorder) -> None:
+        super().__init__(node, recorder)  # type: ignore[arg-type]
+
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _first_value((args, kwargs)).tracer.call(function, args, kwargs or {})
@@ -131,11 +134,9 @@ class _Value(Proxy):
     def dim(self) -> int:
         return len(self.node.shape)
 
-    def __len__(self) -> int:
-        return self.node.shape[0]
-
     def __iter__(self) -> Iterator[Any]:
-        return (self[index] for index in range(len(self)))
+        # There is no __len__: with one, indexing a weight by a value would take the value for a sequence of indices.
+        return (self.tracer.call(operator.getitem, (self, index), {}) for index in range(self.node.shape[0]))
 
     def __iadd__(self, other: Any) -> Any:
         return self.add_(other)

@@ -22,7 +22,7 @@ class Node:
     """One call of a torch function or method, or an input of the network.
 
     Args:
-        function: what is called: ``torch.nn.functional.relu``, ``operator.add``, ``torch.Tensor.view``; None for an input.
+        function: what is called: ``torch.nn.functional.relu``, ``operator.add``, ``torch.Tensor.view``; None: an input.
         args: its arguments: nodes, weights (tensors) and plain values, also inside lists and tuples.
         kwargs: its keyword arguments.
         spec: shape and dtype of the result; a tuple of them where the function returns several tensors.

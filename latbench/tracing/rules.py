@@ -111,9 +111,7 @@ def _average_pool(
 def _windows(sizes: tuple[int, ...], kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[int, ...]:
     """Return how many windows fit along each spatial dimension."""
     numbers = (np.broadcast_to(value, len(sizes)).tolist() for value in (kernel, stride, padding, dilation))
-    return tuple(
-        (size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in zip(sizes, *numbers, strict=True)
-    )
+    return tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in zip(sizes, *numbers, strict=True))
 
 
 @_rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)

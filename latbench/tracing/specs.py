@@ -33,7 +33,7 @@ PLAIN = frozenset({int, str, type(None)})
 _FLAGS = {flag: _Frozen(bool, (flag,)) for flag in (False, True)}
 
 
-def _freeze(argument: Any) -> Any:
+def _freeze(argument: Any) -> Any:  # noqa: PLR0911 - one line for each kind of argument
     kind = type(argument)
     if kind in PLAIN:
         return argument

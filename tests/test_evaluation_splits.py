@@ -1,0 +1,37 @@
+"""Splits do not leak."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from latbench.errors import DataError
+from latbench.evaluation.splits import split_by_group
+
+groupings = st.lists(st.integers(0, 30), min_size=12, max_size=60)
+
+
+@given(groupings, st.sets(st.integers(1, 8), min_size=1), st.integers(0, 99))
+def test_groups_never_straddle_and_every_row_of_the_largest_split_is_used_once(
+    groups: list[int], sizes: set[int], seed: int
+) -> None:
+    try:
+        split = split_by_group(groups, sorted(sizes), seed=seed)
+    except DataError:
+        assume(False)
+    assert {groups[row] for row in split.train[max(sizes)]}.isdisjoint(groups[row] for row in split.test)
+    assert sorted([*split.train[max(sizes)], *split.test]) == list(range(len(groups)))
+    for size in sizes:
+        assert len(split.train[size]) == size
+        np.testing.assert_array_equal(split.train[size], split.train[max(sizes)][:size])
+
+
+def test_a_seed_is_a_split() -> None:
+    rows = [tuple(split_by_group(range(50), [20], seed=seed).test) for seed in (0, 0, 1)]
+    assert rows[0] == rows[1] != rows[2]
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [-3, 5], [10], [11]])
+def test_sizes_that_leave_nothing_to_train_or_to_test_are_refused(sizes: list[int]) -> None:
+    with pytest.raises(DataError):
+        split_by_group(range(10), sizes, seed=0)

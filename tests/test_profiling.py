@@ -162,7 +162,7 @@ def test_a_killed_worker_costs_no_measurement(store: Path) -> None:
     process.terminate()
     process.wait()
     with Store(store) as opened:
-        failed = {f.subject for f in opened.failures()}
+        failed = {f.subject for f in opened.failures() if f.replicate == 0}
     summary = run(store, 60)
     assert summary.architectures + len(failed) == 60
 

@@ -113,7 +113,7 @@ def test_target_is_met_by_the_derived_architecture(images):
     steered = search_architecture(SPACE, images, latency_loss=loss(target=target), settings=settings).history
     assert steered[-1].predicted <= 1.02 * target
     assert steered[-1].expected == pytest.approx(steered[-1].predicted, rel=0.1)
-    assert steered[-1].multiplier > 1.0
+    assert steered[-1].multiplier > 0
 
 
 def test_loss_of_weight_zero_watches_without_steering(images):

@@ -106,6 +106,8 @@ class _Search:
         self.optimizers = (self.weight_optimizer, self.alpha_optimizer)
         x, y = images.train_x.to(device), images.train_y.to(device)
         self.weight_half, self.alpha_half = ((x[half], y[half]) for half in torch.randperm(len(y)).tensor_split(2))
+        # From 0, a hinge takes over no faster than the alphas can follow.
+        self.multiplier = 0.0 if latency_loss is not None and latency_loss.penalty == "hinge" else 1.0
         self.history: list[Epoch] = []
 
     def epoch(self, number: int) -> Epoch:
@@ -116,7 +118,8 @@ class _Search:
         self.weight_optimizer.param_groups[0]["lr"] = _cosine(settings, number)
         if self.latency_loss is not None:
             self.latency_loss.temperature = _temperature(settings, number)
-        multiplier = self.history[-1].multiplier if self.history else 1.0
+        if self.history:
+            self.multiplier = self.history[-1].multiplier
         losses, hits = [], []
         self.module.train()
         for (weight_x, weight_y), (alpha_x, alpha_y) in zip(
@@ -127,20 +130,19 @@ class _Search:
             logits = self.supernet(alpha_x)
             hits.append(float((logits.argmax(1) == alpha_y).float().mean()))
             if number >= settings.warmup_epochs:
-                multiplier = self._alpha_step(logits, alpha_y, multiplier)
+                self._alpha_step(logits, alpha_y)
             losses.append(self._weight_step(weight_x, weight_y))
-        return self._record(number, fmean(losses), fmean(hits), multiplier)
+        return self._record(number, fmean(losses), fmean(hits))
 
-    def _alpha_step(self, logits: Tensor, y: Tensor, multiplier: float) -> float:
-        """Move the alphas; return the multiplier for the next step."""
+    def _alpha_step(self, logits: Tensor, y: Tensor) -> None:
+        """Move the alphas, and the multiplier of a hinge."""
         loss = functional.cross_entropy(logits, y)
         if self.latency_loss is not None:
             penalty = self.latency_loss(self.alphas)
-            loss = loss + multiplier * penalty
+            loss = loss + self.multiplier * penalty
             if self.latency_loss.penalty == "hinge":
-                multiplier += self.settings.multiplier_rate * penalty.item()
+                self.multiplier += self.settings.multiplier_rate * penalty.item()
         descend(self.alpha_optimizer, loss, self.alphas)
-        return multiplier
 
     def _weight_step(self, x: Tensor, y: Tensor) -> float:
         """Move the weights; return the loss."""
@@ -149,7 +151,7 @@ class _Search:
         return loss.item()
 
     @torch.no_grad()
-    def _record(self, number: int, train_loss: float, accuracy: float, multiplier: float) -> Epoch:
+    def _record(self, number: int, train_loss: float, accuracy: float) -> Epoch:
         """Write down where the search stands."""
         alphas = [alpha.detach().cpu() for alpha in self.alphas]
         architecture = self.space.derive(alphas)
@@ -169,7 +171,7 @@ class _Search:
             temperature=temperature,
             expected=expected,
             predicted=predicted,
-            multiplier=multiplier,
+            multiplier=self.multiplier,
         )
 
 

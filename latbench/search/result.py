@@ -74,7 +74,7 @@ class Epoch:
         temperature: of the relaxation.
         expected: what the latency loss expects of the alphas, in its unit; None without a latency loss.
         predicted: what its predictor says of `architecture`; None without a latency loss.
-        multiplier: of the latency loss, after the epoch; 1 at the start.
+        multiplier: of the latency loss, after the epoch: 1, or that of a hinge, which starts at 0.
     """
 
     number: int

@@ -1,0 +1,46 @@
+"""A stranger's package: installed by pip beside latbench, it registers and passes the contract like our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "latbench-flops"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    target = tmp_path_factory.mktemp("site")
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(EXAMPLE)]
+    subprocess.run(command, check=True, capture_output=True)
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+def test_it_is_listed_with_its_package(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "latbench", "backends", "--json"]
+    listed = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    (mine,) = [row for row in listed if row["name"] == "flops"]
+    assert (mine["package"], mine["available"]) == ("latbench-flops", True)
+
+
+def test_it_passes_the_contract(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE)]
+    run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+    assert "10 passed" in run.stdout
+
+
+def test_it_can_be_profiled(environment: dict[str, str], tmp_path: Path) -> None:
+    space = ["--space", "nasbench201", "-S", "cells=1", "-S", "channels=4", "-S", "image=8"]
+    command = [sys.executable, "-m", "latbench", "profile", *space, "--backend", "flops", "--samples", "3", "--json"]
+    run = subprocess.run(
+        [*command, "--store", str(tmp_path / "a.db")], env=environment, check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["architectures"] == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,10 +16,10 @@ import numpy as np
 from latbench.backend import CompileOptions
 from latbench.errors import MeasurementError, UsageError
 from latbench.evaluation.noise import NoiseFloor, noise_floor
-from latbench.measure.environment import check_threads
+from latbench.measure.environment import check_threads, divided_cores
 from latbench.measure.request import SessionRequest, Subject, operations, references
 from latbench.measure.session import Failure, SessionResult, Settings, timed
-from latbench.measure.workers import SessionDiedError, Workers
+from latbench.measure.workers import RunningSession, SessionDiedError, Workers
 from latbench.space import Architecture, SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
 
@@ -177,25 +177,37 @@ class _Run:
         waiting = iter(subjects)
         if not (claimed := store.claim(waiting, SESSION_SIZE)):
             return
+        # One session is timed while the next one compiles, where there is a core to spare.
+        ahead = 1 if divided_cores(request.options.threads)[0] else 0
+        started: deque[tuple[SessionRequest, RunningSession]] = deque()
         with Workers() as workers:
-            while claimed and time.monotonic() < self.deadline:
-                for result in self._sessions(workers, replace(request, subjects=tuple(claimed))):
-                    self._keep(store, result)
-                claimed = store.claim(waiting, SESSION_SIZE)
+            while started or claimed:
+                if claimed and time.monotonic() < self.deadline:
+                    part = replace(request, subjects=tuple(claimed))
+                    started.append((part, workers.start(self._session(part))))
+                    claimed = store.claim(waiting, SESSION_SIZE)
+                else:
+                    claimed = []
+                if started and (len(started) > ahead or not claimed):
+                    part, running = started.popleft()
+                    for result in self._results(workers, part, running):
+                        self._keep(store, result)
 
-    def _sessions(self, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
-        """Run a session; where its worker dies, record the culprit and run the others again."""
+    def _session(self, request: SessionRequest) -> SessionRequest:
+        """Give a request a name, an order of its own, the references, and what is known of other sessions."""
         name = uuid.uuid4().hex[:12]
-        settings = replace(request.settings, between_sessions=self.between_sessions.estimate())
-        session = replace(
+        return replace(
             request,
             session=name,
-            settings=settings,
+            settings=replace(request.settings, between_sessions=self.between_sessions.estimate()),
             seed=zlib.crc32(f"{request.seed} {name}".encode()),
             subjects=(*self.references, *request.subjects),
         )
+
+    def _results(self, workers: Workers, request: SessionRequest, running: RunningSession) -> Iterator[SessionResult]:
+        """Wait for a session; where its worker dies, record the culprit and run the others again."""
         try:
-            result = workers.run(session, timeout=self.timeout)
+            result = running.result(timeout=self.timeout)
         except SessionDiedError as death:
             if death.index is not None and death.index < len(self.references):
                 raise MeasurementError(f"the reference architectures cannot be measured: {death}") from death
@@ -213,7 +225,8 @@ class _Run:
         else:  # it died while all of them ran in turn: whoever dies alone was it
             rest = [[subject] for subject in subjects]
         for part in rest:
-            yield from self._sessions(workers, replace(request, subjects=tuple(part)))
+            again = replace(request, subjects=tuple(part))
+            yield from self._results(workers, again, workers.start(self._session(again)))
 
     def _keep(self, store: Store, result: SessionResult) -> None:
         seconds = dict(result.seconds)

@@ -1,4 +1,4 @@
-"""The predictor ``gbdt``: gradient-boosted trees with linear leaves, on an encoding and the counts of its groups."""
+"""The predictor ``gbdt``: gradient-boosted trees with linear leaves, on an encoding and on what its columns mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from latbench.predictor import ColumnFacts
-from latbench.regression import group_matrix, merge_rows, relative_scale
+from latbench.regression import check_column_facts, group_matrix, merge_rows, relative_scale
 
 
 class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -30,6 +30,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         min_child_samples: architectures that a leaf holds at least.
         linear_lambda: L2 penalty of the linear models in the leaves.
         groups: the group of each column (`latbench.space.Column.group`), whose counts become features; None adds none.
+        costs: the measured cost of each column, whose sum becomes a feature; None adds none.
         random_state: LightGBM's seed.
 
     Attributes:
@@ -46,6 +47,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         min_child_samples: int = 5,
         linear_lambda: float = 0.1,
         groups: Sequence[str] | None = None,
+        costs: Sequence[float] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_estimators = n_estimators
@@ -54,25 +56,24 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.min_child_samples = min_child_samples
         self.linear_lambda = linear_lambda
         self.groups = groups
+        self.costs = costs
         self.random_state = random_state
 
     def set_column_facts(self, facts: ColumnFacts) -> Self:
-        """Take over the groups, whose counts become features."""
-        self.groups = facts.groups
+        """Take over the groups and, where the profile has an operator table, the costs."""
+        self.groups, self.costs = facts.groups, facts.costs
         return self
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
 
         Raises:
-            ValueError: there is not one group for each column.
+            ValueError: there is not one group or cost for each column.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        if self.groups is not None and len(self.groups) != X.shape[1]:
-            raise ValueError(f"{len(self.groups)} groups for {X.shape[1]} columns: give one for each")
-        X, y, weight = merge_rows(
-            X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        )
+        check_column_facts(X.shape[1], groups=self.groups, costs=self.costs)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        X, y, weight = merge_rows(X, y, weight)
         weight /= relative_scale(y) ** 2
         # LightGBM's penalties are absolute: with a mean weight of 1 they mean the same in every unit.
         data = lightgbm.Dataset(self._features(X), y, weight=weight / weight.mean())
@@ -117,7 +118,9 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        return X if self.groups is None else np.hstack([X, X @ group_matrix(self.groups)])
+        counts = [] if self.groups is None else [X @ group_matrix(self.groups)]
+        total = [] if self.costs is None else [X @ np.asarray(self.costs, dtype=np.float64)[:, None]]
+        return np.hstack([X, *counts, *total])
 
 
 def _blank_trees(count: int, leaves: int) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from latbench.predictor import ColumnFacts
-from latbench.regression import merge_rows, relative_scale
+from latbench.regression import check_column_facts, merge_rows, relative_scale
 
 
 class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -48,13 +48,11 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: there is not one cost for each column.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        check_column_facts(X.shape[1], costs=self.costs)
         costs = np.ones(X.shape[1]) if self.costs is None else np.asarray(self.costs, dtype=np.float64)
-        if costs.shape != (X.shape[1],):
-            raise ValueError(f"{costs.size} costs for {X.shape[1]} columns: give one for each")
-        X, y, weight = merge_rows(
-            X, y, _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        )
-        weight = weight / relative_scale(y) ** 2
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        X, y, weight = merge_rows(X, y, weight)
+        weight /= relative_scale(y) ** 2
         total = X @ costs
         centred = total - np.average(total, weights=weight)
         variance = np.average(centred**2, weights=weight)

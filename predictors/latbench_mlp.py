@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, silu
 
 from latbench.predictor import ColumnFacts
-from latbench.regression import Matrix, group_matrix, merge_rows, relative_scale
+from latbench.regression import Matrix, check_column_facts, group_matrix, merge_rows, relative_scale
 from latbench.shrunken_line import fit_shrunken_line
 
 ROWS_PER_MEMBER = 10
@@ -61,8 +61,8 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         members: int = 4,
         steps: int = 400,
         learning_rate: float = 5e-3,
-        weight_decay: float = 0.1,
-        mixed: int = 8,
+        weight_decay: float = 1.0,
+        mixed: int = 16,
         groups: Sequence[str] | None = None,
         costs: Sequence[float] | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -86,12 +86,12 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
 
         Raises:
-            ValueError: there is not one group or cost for each column.
+            ValueError: there is not one group or cost for each column, or fewer than two members.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        for name, given in (("groups", self.groups), ("costs", self.costs)):
-            if given is not None and len(given) != X.shape[1]:
-                raise ValueError(f"{len(given)} {name} for {X.shape[1]} columns: give one for each")
+        check_column_facts(X.shape[1], groups=self.groups, costs=self.costs)
+        if self.members < 2:
+            raise ValueError(f"members is {self.members}: give at least 2, each is tested on the fold that it leaves out")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         line = fit_shrunken_line(X, y, weight, groups=self.groups, costs=self.costs)

@@ -10,7 +10,7 @@ from latbench.testing.additive_profile import additive_profile
 from latbench_gbdt import GbdtRegressor
 
 PROFILE = additive_profile(60)
-GROUPS = PROFILE.column_facts().groups
+GROUPS, COSTS = PROFILE.column_facts().groups, PROFILE.column_facts().costs
 
 
 def fitted(**keywords: object) -> GbdtRegressor:
@@ -28,15 +28,22 @@ def test_the_arrays_predict_what_lightgbm_predicts(samples: int, monkeypatch: py
     np.testing.assert_allclose(estimator.predict(X), boosters[0].predict(X), rtol=1e-12)
 
 
-def test_group_counts_and_linear_leaves_each_help() -> None:
-    profile, test = additive_profile(100), additive_profile(300, seed=1)
+def test_group_counts_costs_and_linear_leaves_each_help() -> None:
+    profile, test = additive_profile(60), additive_profile(300, seed=1)
 
-    def error(groups: tuple[str, ...] | None, penalty: float) -> float:
-        estimator = GbdtRegressor(groups=groups, linear_lambda=penalty, random_state=0).fit(profile.X, profile.y)
+    def error(**keywords: object) -> float:
+        estimator = GbdtRegressor(random_state=0, **keywords).fit(profile.X, profile.y)
         return float(np.abs(estimator.predict(test.X) / test.y - 1).mean())
 
-    assert error(GROUPS, 0.1) < 0.8 * error(None, 0.1)
-    assert error(GROUPS, 0.1) < 0.8 * error(GROUPS, 1e9)
+    assert error(groups=GROUPS) < 0.8 * error()
+    assert error(groups=GROUPS, costs=COSTS) < 0.8 * error(groups=GROUPS)
+    assert error(groups=GROUPS) < 0.8 * error(groups=GROUPS, linear_lambda=1e9)
+
+
+def test_facts_that_do_not_fit_the_columns_are_refused() -> None:
+    for facts in ({"groups": GROUPS[1:]}, {"costs": COSTS[1:]}):
+        with pytest.raises(ValueError, match=r"29 .* for 30 columns"):
+            GbdtRegressor(**facts).fit(PROFILE.X, PROFILE.y)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ def usable_cores() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
+def divided_cores(threads: int) -> tuple[set[int], set[int]]:
+    """Divide the usable cores into those that may compile ahead and those that time a run of so many threads.
+
+    Timing takes the last cores, since interrupts favour the first. Nothing compiles ahead, and the first set is empty,
+    where timing needs all cores or a quota would make one wait for the other.
+    """
+    cores = sorted(usable_cores())
+    compiling = set() if quota_cores() is not None else set(cores[:-threads])
+    return compiling, set(cores[-threads:])
+
+
 def quota_cores() -> float | None:
     """Return the CPU quota of this process's control group, in cores; None where there is no limit."""
     version2 = (_read("/sys/fs/cgroup/cpu.max") or "").split()

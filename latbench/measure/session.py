@@ -96,7 +96,8 @@ class _Candidate:
 
 
 Notify = Callable[[str, int], None]
-"""Called with ``"compiling"`` or ``"warming"`` and a task's index, or ``"timing"`` and -1: to blame for a crash."""
+"""Called with a phase: ``"compiling"`` and ``"warming"`` with the index of a task, ``"compiled"`` and ``"timing"`` with
+-1. It may take its time at ``"compiled"``; what it hears last tells which task a crash belongs to."""
 
 
 def run_session(
@@ -127,6 +128,7 @@ def run_session(
                     candidates.append(_compile(backend, index, task, options, stack))
         with timed(seconds, "verify"):
             candidates = _verified(candidates, options, settings, rng, failures)
+        notify("compiled", -1)
         with timed(seconds, "warm up"):
             candidates = [c for c in candidates if _warmed_up(c, settings, failures, notify)]
         if not candidates:

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from latbench import errors
-from latbench.errors import WorkerDiedError
+from latbench.errors import MeasurementError, WorkerDiedError
 from latbench.measure.request import SessionRequest
 from latbench.measure.session import Failure, SessionResult
 from latbench.measure.zygote import PID
@@ -40,6 +41,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         self._control, theirs = socket.socketpair()
+        self._connections: WeakSet[socket.socket] = WeakSet()
         self._stderr = tempfile.TemporaryFile("w+b")
         with theirs:
             self._zygote = subprocess.Popen(  # noqa: S603 - our own module
@@ -57,42 +59,87 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._control.close()
+        for connection in (self._control, *self._connections):
+            connection.close()
         self._zygote.kill()
         self._zygote.wait()
         self._stderr.close()
 
+    def start(self, request: SessionRequest) -> RunningSession:
+        """Start a session: it compiles, on cores that no session is timed on, and then waits to be asked for."""
+        ours, theirs = socket.socketpair()
+        spoken = self._stderr.seek(0, os.SEEK_END)
+        with theirs:
+            pid = self._ask(b"f", theirs.fileno())
+        self._connections.add(ours)
+        ours.sendall(request.to_json().encode() + b"\n")
+        return RunningSession(self, pid, ours, request.settings.max_seconds, spoken)
+
     def run(self, request: SessionRequest, *, timeout: float = 120.0) -> SessionResult:
-        """Run one session.
+        """Run one session from start to end; see `RunningSession.result`."""
+        return self.start(request).result(timeout=timeout)
+
+    def wait(self, pid: int, spoken: int) -> str:
+        """Wait for the end of a worker and say how it came; `spoken` is where its part of the error stream begins."""
+        status = self._ask(b"w" + PID.pack(pid))
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            cause = f"the worker was killed by {signal.Signals(number).name}"
+            cause += " (out of memory?)" if number == signal.SIGKILL else ""
+        else:
+            cause = f"the worker exited with {os.waitstatus_to_exitcode(status)}"
+        words = self._last_words(spoken)
+        return f"{cause}: {words}" if words else cause
+
+    def _ask(self, message: bytes, *descriptors: int) -> int:
+        try:
+            socket.send_fds(self._control, [message], descriptors)
+            answer: int = PID.unpack(self._control.recv(PID.size))[0]
+        except (OSError, struct.error) as error:
+            words = self._last_words(0) or "it left no message"
+            raise WorkerDiedError(f"the process that starts workers died: {words}") from error
+        return answer
+
+    def _last_words(self, start: int) -> str:
+        self._stderr.seek(start)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+class RunningSession:
+    """A session in a worker process."""
+
+    def __init__(self, workers: Workers, pid: int, connection: socket.socket, max_seconds: float, spoken: int) -> None:
+        self._workers, self._pid, self._connection, self._spoken = workers, pid, connection, spoken
+        self._max_seconds = max_seconds
+
+    def result(self, *, timeout: float = 120.0) -> SessionResult:
+        """Let the session be timed and return what it measured.
 
         Args:
-            request: what to measure.
             timeout: seconds that one model may take to compile, and that timing may exceed its own limit.
 
         Raises:
             SessionDiedError: the worker crashed, hung or was killed.
             LatbenchError: the worker refused the request.
         """
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                pid = self._ask(b"f", theirs.fileno())
+        with self._connection:
             try:
-                return self._converse(ours, request, timeout)
+                result = self._converse(timeout)
             except _EndedError as ended:
-                _kill(pid)
-                status = self._wait(pid)
-                raise SessionDiedError(ended.reason or self._cause_of_death(status), ended.index) from None
+                _kill(self._pid)
+                cause = self._workers.wait(self._pid, self._spoken)
+                raise SessionDiedError(ended.reason or cause, ended.index) from None
             except BaseException:
-                _kill(pid)
-                self._wait(pid)
+                _kill(self._pid)
                 raise
+        self._workers.wait(self._pid, self._spoken)
+        return result
 
-    def _converse(self, connection: socket.socket, request: SessionRequest, timeout: float) -> SessionResult:
-        connection.sendall(request.to_json().encode() + b"\n")
+    def _converse(self, timeout: float) -> SessionResult:
         index: int | None = None
         limit = timeout
-        lines = _Lines(connection)
+        lines = _Lines(self._connection)
         while True:
             try:
                 event = lines.next(limit)
@@ -104,42 +151,22 @@ class Workers:
             match event["event"]:
                 case "compiling" | "warming":
                     index = event["index"]
+                case "compiled":
+                    self._send(b"time\n", index)
                 case "timing":
-                    index, limit = None, timeout + request.settings.max_seconds
+                    index, limit = None, timeout + self._max_seconds
                 case "finished":
                     return _result(event["result"])
                 case "refused":
-                    raise getattr(errors, event["error"])(event["message"])
+                    raise getattr(errors, event["error"], MeasurementError)(event["message"])
                 case _:
                     raise _EndedError(index, event["message"])
 
-    def _ask(self, message: bytes, *descriptors: int) -> int:
+    def _send(self, line: bytes, index: int | None) -> None:
         try:
-            socket.send_fds(self._control, [message], descriptors)
-            answer: int = PID.unpack(self._control.recv(PID.size))[0]
-        except (OSError, struct.error) as error:
-            words = self._last_words() or "it left no message"
-            raise WorkerDiedError(f"the process that starts workers died: {words}") from error
-        return answer
-
-    def _wait(self, pid: int) -> int:
-        return self._ask(b"w" + PID.pack(pid))
-
-    def _cause_of_death(self, status: int) -> str:
-        if not os.WIFSIGNALED(status):
-            cause = f"the worker exited with {os.waitstatus_to_exitcode(status)}"
-        else:
-            number = os.WTERMSIG(status)
-            cause = f"the worker was killed by {signal.Signals(number).name}"
-            if number == signal.SIGKILL:
-                cause += " (out of memory?)"
-        words = self._last_words()
-        return f"{cause}: {words}" if words else cause
-
-    def _last_words(self) -> str:
-        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 2000))
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
+            self._connection.sendall(line)
+        except OSError:
+            raise _EndedError(index) from None
 
 
 class _EndedError(Exception):

@@ -21,7 +21,7 @@ import sys
 import threading
 
 from latbench.errors import LatbenchError
-from latbench.measure.environment import usable_cores
+from latbench.measure.environment import divided_cores
 from latbench.measure.request import SessionRequest
 
 PID = struct.Struct("q")
@@ -63,9 +63,16 @@ def _serve(connection: socket.socket) -> None:
 
     try:
         request = SessionRequest.from_json(stream.readline())
-        if request.options.threads == 1:
-            _pin_to_one_core()
-        result = request.run(lambda phase, index: send(event=phase, index=index))
+        compiling, timing = divided_cores(request.options.threads)
+        _pin(compiling or timing)
+
+        def notify(phase: str, index: int) -> None:
+            send(event=phase, index=index)
+            if phase == "compiled":
+                stream.readline()  # until the parent wants this session timed
+                _pin(timing)
+
+        result = request.run(notify)
         send(event="finished", result=dataclasses.asdict(result))
     except LatbenchError as error:
         send(event="refused", error=type(error).__name__, message=str(error))
@@ -75,10 +82,10 @@ def _serve(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def _pin_to_one_core() -> None:
-    """Keep a single-threaded run from migrating; the last core, since interrupts favour the first."""
+def _pin(cores: set[int]) -> None:
+    """Keep this process from migrating."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(usable_cores())})
+        os.sched_setaffinity(0, cores)
 
 
 def _die_with_parent(connection: socket.socket) -> None:

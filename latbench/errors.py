@@ -5,6 +5,7 @@
     │   ├── PluginError             an unknown name, a missing library or device, two packages under one name
     │   ├── ParseError              a text that is no architecture of the space
     │   ├── ShapeError              an array or alphas of the wrong shape (also a ValueError)
+    │   ├── NotDifferentiableError  a predictor that no search can differentiate (also a TypeError)
     │   ├── ModelError              a model file or factory that cannot be used
     │   ├── StoreError              a store of another space, device or schema; a folder that cannot be written
     │   ├── PredictorFileError      a truncated, foreign or mismatched predictor file
@@ -38,6 +39,10 @@ class ParseError(UsageError):
 
 class ShapeError(UsageError, ValueError):
     """An array has the wrong shape; the message gives the expected and the given one."""
+
+
+class NotDifferentiableError(UsageError, TypeError):
+    """A predictor has no differentiable form; the message says which ones have."""
 
 
 class ModelError(UsageError):

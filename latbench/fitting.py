@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import Fact
-from latbench.errors import DataError, PluginError, ShapeError
+from latbench.errors import DataError, NotDifferentiableError, PluginError, ShapeError
 from latbench.evaluation.noise import noise_floor
 from latbench.measurement import Conditions
 from latbench.plugins import PREDICTORS, configure, load, names
@@ -35,7 +35,7 @@ class TrainedPredictor:
         space: the search space whose encodings it takes.
         conditions: what was measured: quantity, unit, backend, device, ...
         facts: how it was fitted: ``samples``, ``seed``, ``noise_floor`` (the MAPE of a perfect predictor, or None),
-            ``created_at`` (ISO 8601, UTC) and ``latbench`` (the version).
+            ``reference`` (what the profile's references took, in `unit`, or None), ``created_at`` (ISO 8601, UTC) and ``latbench`` (the version).
     """
 
     estimator: Predictor
@@ -73,12 +73,14 @@ class TrainedPredictor:
         """Return the differentiable form: encodings ``(..., columns)`` to ``(...)`` in `unit`.
 
         Raises:
-            TypeError: the predictor has none.
+            NotDifferentiableError: the predictor has none.
         """
         if isinstance(self.estimator, DifferentiablePredictor):
             return self.estimator.module()
         choices = " or ".join(repr(name) for name in differentiable_predictors())
-        raise TypeError(f"predictor {self.plugin!r} is not differentiable: use {choices or 'one that has a module()'}")
+        raise NotDifferentiableError(
+            f"predictor {self.plugin!r} is not differentiable: use {choices or 'one that has a module()'}"
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it to a file; see `latbench.predictor_file.save_predictor`."""
@@ -116,6 +118,7 @@ def fit(
         "samples": len(y[:samples]),
         "seed": seed,
         "noise_floor": noise_floor(profile.duplicates).mape,
+        "reference": profile.reference,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "latbench": version("latbench"),
     }

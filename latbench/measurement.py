@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from latbench.backend import Device, Fact
@@ -117,6 +117,17 @@ class Measurement:
             raise DataError(
                 f"the interval of {self.subject!r} does not hold its value: {self.low} {self.value} {self.high}"
             )
+
+    def scaled_to(self, reference: Fact) -> Measurement:
+        """Return the measurement as a session would have given it whose references took `reference`.
+
+        Without a reference on either side it stays as it is.
+        """
+        if not self.reference or not isinstance(reference, int | float):
+            return self
+        factor = reference / self.reference
+        scaled = {name: getattr(self, name) * factor for name in ("value", "low", "high", "reference")}
+        return replace(self, **scaled)
 
     @property
     def half_width(self) -> float:

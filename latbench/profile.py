@@ -80,9 +80,7 @@ class Profile:
 
     def value(self, measurement: Measurement) -> float:
         """Return a measured value as the median session would have given it: scaled by its session's references."""
-        if self.reference is None or measurement.reference is None:
-            return measurement.value
-        return measurement.value * self.reference / measurement.reference
+        return measurement.scaled_to(self.reference).value
 
     def column_facts(self) -> ColumnFacts:
         """Return what the space and this profile know about an encoding's columns."""

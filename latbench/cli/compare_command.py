@@ -19,6 +19,9 @@ def run(
     ] = None,
     train: Annotated[str, typer.Option(help="Comma-separated numbers of training architectures.")] = "100",
     seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 5,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw predicted against measured; needs the extra 'report'.")
+    ] = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Compare predictors on held-out architectures, beside the measured noise floor.
@@ -29,9 +32,10 @@ def run(
     Examples:
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
+      latbench compare runs/ort.db --plot runs/predictors.png
     """  # noqa: D301
     from latbench import plugins
-    from latbench.evaluation.comparison import compare
+    from latbench.evaluation.comparison import compare, held_out
     from latbench.store import Store
 
     registered = plugins.names(plugins.PREDICTORS)
@@ -42,12 +46,24 @@ def run(
     )
     sizes = _sizes(train)
     with Store(store) as opened:
-        comparison = compare(opened.profile(), chosen, train_sizes=sizes, seeds=seeds)
+        profile = opened.profile()
+    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds)
+    if plot is not None:
+        from latbench.report import predicted_against_measured
+
+        measured, predicted = held_out(profile, chosen, train_size=max(sizes))
+        floor = comparison.noise_floor.mape
+        figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
+        figure.savefig(plot, dpi=150)
     if as_json:
         print_json(comparison.to_json())
         return
     print_table(*comparison.table(), title=f"{store}: mean over {seeds} random splits")
     out.print(f"noise floor: {comparison.noise_floor}", markup=False)
+    for note in comparison.notes:
+        out.print(f"note: {note}", markup=False)
+    if plot is not None:
+        out.print(f"drew {plot}", markup=False)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

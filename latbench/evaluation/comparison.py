@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latbench.errors import DataError
 from latbench.evaluation.metrics import Accuracy
@@ -113,6 +114,28 @@ def _test(profile: Profile, name: str, train: Rows, test: Rows, seed: int) -> Ac
         return Accuracy.of(y[test], np.full(len(test), y[train].mean()))
     estimator = fit_estimator(name, X[train], y[train], facts=profile.column_facts(), seed=seed)
     return Accuracy.of(y[test], estimator.predict(X[test]))
+
+
+def held_out(
+    profile: Profile, predictors: Sequence[str], *, train_size: int = 100, seed: int = 0
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Return the measured values ``(n,)`` of one split's test architectures, and what each predictor says of them.
+
+    Args:
+        profile: as for `compare`.
+        predictors: as for `compare`.
+        train_size: number of training architectures.
+        seed: of the split.
+
+    Raises:
+        PluginError: no such predictor, or its library is missing.
+        DataError: too few architectures for the size.
+    """
+    split = split_by_group(profile.groups, [train_size], seed=seed)
+    train, test = split.train[train_size], split.test
+    X, y, facts = profile.X, profile.y, profile.column_facts()
+    fitted = {name: fit_estimator(name, X[train], y[train], facts=facts, seed=seed) for name in predictors}
+    return y[test], {name: estimator.predict(X[test]) for name, estimator in fitted.items()}
 
 
 def _notes(test_size: int, floor: NoiseFloor, *, has_table: bool) -> Iterator[str]:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from latbench.backend import CompileOptions
 from latbench.errors import UsageError
 from latbench.measure import measure_architectures
-from latbench.measurement import Conditions, Measurement
+from latbench.measurement import Measurement
 from latbench.search.darts import search_architecture
 from latbench.search.latency_loss import LatencyLoss
 from latbench.search.result import Epoch, SearchResult, SearchSettings
 from latbench.search.training import TrainingSettings, train_architecture
 from latbench.search.verification import Found, Verification, verify
-from latbench.space import Architecture, SearchSpace
+from latbench.space import Architecture
 
 if TYPE_CHECKING:
     from latbench.fitting import TrainedPredictor
@@ -74,7 +74,7 @@ def search_and_verify(
 
     Raises:
         UsageError: a target that is none of these, or images that do not fit the space.
-        TypeError: the predictor is not differentiable.
+        NotDifferentiableError: the predictor is not differentiable.
         MeasurementError: what was found cannot be measured.
     """
     settings, training = settings or SearchSettings(), training or TrainingSettings()
@@ -99,7 +99,7 @@ def search_and_verify(
 
         accuracy = train_architecture(space, result.architecture, images, settings=training, progress=trained)
         found.append(Found(_title(target), result.architecture, accuracy, asked))
-    rows = verify(found, predictor, lambda architectures: _measure(space, architectures, predictor.conditions))
+    rows = verify(found, predictor, lambda architectures: _measure(predictor, architectures))
     _write(folder / "final.json", [dataclasses.asdict(row) for row in rows])
     return rows, results
 
@@ -130,11 +130,14 @@ def _search(
     return result
 
 
-def _measure(
-    space: SearchSpace, architectures: Sequence[Architecture], conditions: Conditions
-) -> Sequence[Measurement]:
+def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture]) -> Sequence[Measurement]:
+    """Measure under the predictor's conditions, with the drift since its profile divided out."""
+    conditions = predictor.conditions
     options = CompileOptions(conditions.precision, conditions.threads, conditions.options)
-    return measure_architectures(space, architectures, conditions.backend, options=options, batch=conditions.batch)
+    measured = measure_architectures(
+        predictor.space, architectures, conditions.backend, options=options, batch=conditions.batch
+    )
+    return [m.scaled_to(predictor.facts.get("reference")) for m in measured]
 
 
 def _value(target: str, predictor: TrainedPredictor, untargeted: SearchResult | None) -> float | None:

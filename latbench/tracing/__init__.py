@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx.proxy import Proxy, TracerBase
 
+from latbench.tracing.aten import as_called
 from latbench.tracing.nodes import Node, Spec, Trace
 from latbench.tracing.specs import PLAIN, result_spec
 
@@ -71,6 +72,9 @@ class _Recorder(TracerBase):
         """Record a call and return its result as proxies; a result without tensors is returned as it is."""
         if function in _COMPOSITE:
             return _body(function)(*args, **kwargs)
+        called = as_called(function)
+        if called is not None:
+            return called(*args, **kwargs)
         functional = _out_of_place(function)
         node_args = tuple(map(_unwrap, args))
         node_kwargs = {key: _unwrap(value) for key, value in kwargs.items()} if kwargs else kwargs

@@ -35,7 +35,8 @@ class TrainedPredictor:
         space: the search space whose encodings it takes.
         conditions: what was measured: quantity, unit, backend, device, ...
         facts: how it was fitted: ``samples``, ``seed``, ``noise_floor`` (the MAPE of a perfect predictor, or None),
-            ``reference`` (what the profile's references took, in `unit`, or None), ``created_at`` (ISO 8601, UTC) and ``latbench`` (the version).
+            ``reference`` (what the profile's references took, in `unit`, or None), ``created_at`` (ISO 8601, UTC) and
+            ``latbench`` (the version).
     """
 
     estimator: Predictor

@@ -91,7 +91,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         check_column_facts(X.shape[1], groups=self.groups, costs=self.costs)
         if self.members < 2:
-            raise ValueError(f"members is {self.members}: give at least 2, each is tested on the fold that it leaves out")
+            raise ValueError(f"members is {self.members}: give at least 2, each is tested on the fold it leaves out")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         line = fit_shrunken_line(X, y, weight, groups=self.groups, costs=self.costs)

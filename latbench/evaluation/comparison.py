@@ -135,7 +135,7 @@ def held_out(
     train, test = split.train[train_size], split.test
     X, y, facts = profile.X, profile.y, profile.column_facts()
     fitted = {name: fit_estimator(name, X[train], y[train], facts=facts, seed=seed) for name in predictors}
-    return y[test], {name: estimator.predict(X[test]) for name, estimator in fitted.items()}
+    return y[test], {name: np.asarray(estimator.predict(X[test]), np.float64) for name, estimator in fitted.items()}
 
 
 def _notes(test_size: int, floor: NoiseFloor, *, has_table: bool) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import onnxruntime
 from numpy.typing import NDArray
 
-from latbench.backend import CompileOptions, Device, check_options
+from latbench.backend import CompileOptions, Device, OperatorTime, check_options
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.measure.environment import cpu_name
 from latbench.model import Model
@@ -21,6 +24,8 @@ _OPTIMIZATION = {
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+_PROFILED_RUNS = 10
+_KERNEL = "_kernel_time"
 _ERRORS = 3
 onnxruntime.set_default_logger_severity(_ERRORS)
 onnxruntime.disable_telemetry_events()
@@ -46,36 +51,18 @@ class OnnxRuntimeBackend:
         check_options(self.name, options.options, {"optimization": tuple(_OPTIMIZATION)})
         if options.precision != "fp32":
             raise UsageError(f"backend {self.name!r} runs fp32, not {options.precision}: leave --precision out")
-        settings = onnxruntime.SessionOptions()
-        settings.graph_optimization_level = _OPTIMIZATION[options.options.get("optimization", "all")]
-        settings.intra_op_num_threads = options.threads
-        settings.inter_op_num_threads = 1
-        # The threads of one session must not spin while another one, of the same measuring session, is timed.
-        settings.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            session = onnxruntime.InferenceSession(model.onnx, settings, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors share no other base
-            raise CompileError(f"ONNX Runtime refuses {model.name}: {error}") from error
-        return CompiledSession(session, model, options.threads)
+        return CompiledSession(model, options)
 
 
 class CompiledSession:
     """A session with its inputs bound. One thread is the caller's own: its CPU time is what the inference takes."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, model: Model, threads: int) -> None:
-        self.clock = "thread_cpu" if threads == 1 else "wall"
-        self._now = time.thread_time_ns if threads == 1 else time.perf_counter_ns
-        self._run = session.run_with_iobinding
-        self._binding = session.io_binding()
-        self._inputs = model.inputs  # the binding reads their memory
-        for value in session.get_inputs():
-            if value.name not in model.inputs:
-                raise ModelError(
-                    f"{model.name} has no sample for its input {value.name!r}: give --input {value.name}:SHAPE:DTYPE"
-                )
-            self._binding.bind_cpu_input(value.name, model.inputs[value.name])
-        for value in session.get_outputs():
-            self._binding.bind_output(value.name)
+    def __init__(self, model: Model, options: CompileOptions) -> None:
+        self.clock = "thread_cpu" if options.threads == 1 else "wall"
+        self._now = time.thread_time_ns if options.threads == 1 else time.perf_counter_ns
+        self._model, self._options = model, options  # the binding reads the inputs' memory
+        session = _session(model, _settings(options))
+        self._run, self._binding = session.run_with_iobinding, _binding(session, model)
 
     def run(self) -> float:
         """Run one inference and return its seconds."""
@@ -90,6 +77,28 @@ class CompiledSession:
         outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
         return outputs
 
+    def operator_times(self) -> list[OperatorTime]:
+        """Profile another session of the same model; a node's name says which operator of the file it comes from."""
+        with tempfile.TemporaryDirectory() as folder:
+            settings = _settings(self._options)
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(Path(folder, "profile"))
+            session = _session(self._model, settings)
+            binding = _binding(session, self._model)
+            for _ in range(1 + _PROFILED_RUNS):
+                session.run_with_iobinding(binding)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        microseconds: dict[tuple[str, str], list[float]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+                key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
+                microseconds.setdefault(key, []).append(event["dur"])
+        # The first run is a warm-up. What stands in a loop is called several times in each.
+        return [
+            OperatorTime(kind, name, sum(times[len(times) // (1 + _PROFILED_RUNS) :]) / _PROFILED_RUNS * 1e-3)
+            for (kind, name), times in microseconds.items()
+        ]
+
     def __enter__(self) -> Self:
         return self
 
@@ -97,4 +106,35 @@ class CompiledSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the session."""
-        del self._run, self._binding, self._inputs
+        del self._run, self._binding, self._model
+
+
+def _settings(options: CompileOptions) -> onnxruntime.SessionOptions:
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = _OPTIMIZATION[options.options.get("optimization", "all")]
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    # The threads of one session must not spin while another one, of the same measuring session, is timed.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    return settings
+
+
+def _session(model: Model, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    data = model.onnx
+    try:
+        return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no other base
+        raise CompileError(f"ONNX Runtime refuses {model.name}: {error}") from error
+
+
+def _binding(session: onnxruntime.InferenceSession, model: Model) -> onnxruntime.IOBinding:
+    binding = session.io_binding()
+    for value in session.get_inputs():
+        if value.name not in model.inputs:
+            raise ModelError(
+                f"{model.name} has no sample for its input {value.name!r}: give --input {value.name}:SHAPE:DTYPE"
+            )
+        binding.bind_cpu_input(value.name, model.inputs[value.name])
+    for value in session.get_outputs():
+        binding.bind_output(value.name)
+    return binding

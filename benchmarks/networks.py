@@ -50,7 +50,7 @@ def vit_tiny() -> tuple[nn.Module, Sample]:
 
 
 def text_encoder() -> tuple[nn.Module, Sample]:
-    """A four-layer BERT of width 256, 11.10 million parameters (Turc et al., 2019: BERT-Mini), on 128 token ids."""
+    """The encoder of BERT-Mini, 11.10 million parameters (Turc et al., Well-Read Students, 2019), on 128 token ids."""
     tokens = torch.randint(0, VOCABULARY, TOKENS)
     return TextEncoder(VOCABULARY, width=256, depth=4, heads=4, length=512), {"tokens": tokens}
 
@@ -122,9 +122,10 @@ class TransformerLayer(nn.Module):
         first, second = self.norms
         if self.norm_first:
             x = x + self.attention(first(x))
-            return x + self.dense(second(x))
-        x = first(x + self.attention(x))
-        y: Tensor = second(x + self.dense(x))
+            y: Tensor = x + self.dense(second(x))
+        else:
+            x = first(x + self.attention(x))
+            y = second(x + self.dense(x))
         return y
 
 

@@ -18,7 +18,7 @@ The constructor takes no arguments and raises `PluginError` where the library or
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
@@ -113,6 +113,42 @@ class HasState(Protocol):
 
     def state(self) -> Mapping[str, Fact]:
         """Return the state now. Called between batches, never while timing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """What one operator takes of an inference.
+
+    Args:
+        type: what it is called in the runtime: ``"Conv"``, ``"conv2d"``.
+        name: which one of them: the node of the graph, or the shapes of its inputs.
+        ms: milliseconds of one inference, all of its calls together.
+    """
+
+    type: str
+    name: str
+    ms: float
+
+
+@runtime_checkable
+class HasMemory(Protocol):
+    """A compiled model whose runtime can tell the memory it takes."""
+
+    def memory_mib(self) -> float:
+        """Return the most MiB that the model holds during an inference, as measured: weights, inputs, activations."""
+        ...
+
+
+@runtime_checkable
+class HasOperatorTimes(Protocol):
+    """A compiled model whose runtime can tell what each operator takes."""
+
+    def operator_times(self) -> Sequence[OperatorTime]:
+        """Profile some inferences and return the mean time of each operator, in the order of execution.
+
+        Profiling slows a runtime down: the shares mean more than the sum.
+        """
         ...
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError
+from latbench.model_inputs import Inputs, complete_inputs, sample_input
+from latbench.onnx_file import read_onnx
 
 if TYPE_CHECKING:
-    import onnx
-    from torch import nn
+    from torch import Tensor, nn
 
     from latbench.space import Architecture, Operation, SearchSpace
-
-Inputs = Mapping[str, NDArray[Any]]
 
 
 class Model:
@@ -55,29 +53,31 @@ class Model:
     @classmethod
     def from_module(cls, module: nn.Module, inputs: Inputs, *, name: str = "") -> Model:
         """Wrap a torch module; it is measured in eval mode."""
-        return cls(name or type(module).__name__, inputs, module=lambda: module)
+        return cls(name or type(module).__name__, inputs, module=module.eval)
 
     @classmethod
     def from_architecture(cls, space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
         """Build an architecture of a search space for inputs of ``(batch, *space.input_shape)``."""
         inputs = {"x": sample_input((batch, *space.input_shape))}
-        return cls(str(architecture), inputs, module=lambda: space.build(architecture))
+        return cls(str(architecture), inputs, module=lambda: space.build(architecture).eval())
 
     @classmethod
     def from_operation(cls, space: SearchSpace, operation: Operation, *, batch: int = 1) -> Model:
         """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
         inputs = {"x": sample_input((batch, *operation.input_shape))}
-        return cls(operation.key, inputs, module=lambda: space.build_operation(operation))
+        return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
 
     @classmethod
     def from_onnx(cls, path: str | Path, inputs: Inputs | None = None) -> Model:
-        """Read an ONNX file; sample inputs are drawn from its declared shapes unless given.
+        """Read an ONNX file; the samples that are not given are drawn from its declared shapes.
 
         Raises:
-            ModelError: the file is missing or not ONNX, or an input has a free dimension and no sample is given.
+            ModelError: the file is missing or not ONNX, a sample does not fit, or an input has a free dimension and no
+                sample.
         """
-        data, graph = _read_onnx_file(Path(path))
-        return cls(Path(path).name, inputs or _declared_inputs(graph, Path(path)), onnx=lambda: data)
+        path = Path(path)
+        file = read_onnx(path)
+        return cls(path.name, complete_inputs(path.name, file.inputs, inputs or {}), onnx=lambda: file.data)
 
     @cached_property
     def module(self) -> nn.Module:
@@ -92,7 +92,7 @@ class Model:
                 "measure it on a backend that runs ONNX, or give a 'module:factory'"
             )
         start = time.perf_counter()
-        module = self._build_module().eval()
+        module = self._build_module()
         self.build_ms += (time.perf_counter() - start) * 1e3
         return module
 
@@ -125,48 +125,21 @@ class Model:
 
         with torch.inference_mode():
             result = self.module(*(torch.from_numpy(value) for value in self.inputs.values()))
-        outputs = result if isinstance(result, tuple | list) else [result]
-        return [output.numpy() for output in outputs]
+        return [output.numpy() for output in tensors_of(result)]
 
 
-def sample_input(shape: tuple[int, ...], *, dtype: np.dtype[Any] | type = np.float32, seed: int = 0) -> NDArray[Any]:
-    """Draw a standard normal array, the same one for a shape every time; integer types give zeros, valid indices."""
-    if not np.issubdtype(dtype, np.floating):
-        return np.zeros(shape, dtype)
-    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32).astype(dtype)
+def tensors_of(result: Any) -> Iterator[Tensor]:
+    """Yield the tensors that a module returns, out of tuples, lists and dicts, in their order.
 
+    Raises:
+        ModelError: it returns something else too.
+    """
+    from torch import Tensor
 
-def _read_onnx_file(path: Path) -> tuple[bytes, onnx.ModelProto]:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        model = onnx.load_model_from_string(data)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{path} is not an ONNX model ({reason}): give a file that onnx.checker accepts") from error
-    return data, model
-
-
-def _declared_inputs(model: onnx.ModelProto, path: Path) -> dict[str, NDArray[Any]]:
-    import onnx
-
-    weights = {initializer.name for initializer in model.graph.initializer}
-    inputs: dict[str, NDArray[Any]] = {}
-    for value in model.graph.input:
-        if value.name in weights:
-            continue
-        tensor = value.type.tensor_type
-        shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-        if not all(shape):
-            raise ModelError(
-                f"input {value.name!r} of {path} has no fixed shape: "
-                f"give one, such as --input {value.name}:1x3x224x224:float32"
-            )
-        inputs[value.name] = sample_input(shape, dtype=onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    return inputs
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list | Mapping):
+        for item in result.values() if isinstance(result, Mapping) else result:
+            yield from tensors_of(item)
+    else:
+        raise ModelError(f"the module returns a {type(result).__name__}: wrap it so that it returns tensors")

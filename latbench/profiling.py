@@ -148,7 +148,7 @@ def distinct(space: SearchSpace, samples: int, seed: int) -> list[Architecture]:
     """Draw architectures until `samples` of them are not isomorphic, or the space has hardly any more."""
     found: dict[str, Architecture] = {}
     drawn = 0
-    while len(found) < samples and drawn < 20 * samples + 1000:
+    while len(found) < samples and drawn < 8 * samples + 1000:
         drawn = 2 * drawn or samples
         for architecture in space.sample(drawn, seed=seed):
             found.setdefault(space.canonical(architecture), architecture)

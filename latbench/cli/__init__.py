@@ -12,7 +12,19 @@ import typer
 from latbench.cli.console import err, print_json
 from latbench.errors import LatbenchError, UsageError
 
-COMMANDS = ("profile", "fit", "predict", "compare", "search", "measure", "backends", "spaces", "export", "import")
+COMMANDS = (
+    "profile",
+    "fit",
+    "predict",
+    "compare",
+    "search",
+    "measure",
+    "compare-runs",
+    "backends",
+    "spaces",
+    "export",
+    "import",
+)
 _INTERRUPTED = 130
 
 app = typer.Typer(
@@ -50,5 +62,5 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
 
 
 for _name in COMMANDS:
-    _module = importlib.import_module(f"latbench.cli.{_name}_command")
+    _module = importlib.import_module(f"latbench.cli.{_name.replace('-', '_')}_command")
     app.command(_name)(_explained(_module.run))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from latbench.cli import options as opt
-from latbench.cli.console import print_json, print_table
+from latbench.cli.console import err, out, print_json, print_table
+from latbench.errors import UsageError
+from latbench.measure.record import ModelRecord, Refusal
 
 
 def run(
@@ -17,41 +22,120 @@ def run(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", help="A sample input as name:1x3x224x224:float32; repeatable.")
     ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="The first dimension of every input.")] = None,
     option: opt.BackendOptions = None,
     precision: opt.Precision = "fp32",
     threads: opt.Threads = 1,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Also show the share of each operator, where a backend can tell.")
+    ] = False,
+    to: Annotated[Path | None, typer.Option("--out", help="Write the records to this .json file.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Measure one model.
+    """Measure one model on one backend or several, one after the other.
+
+    Percentiles are of back-to-back calls: p90 needs 64 of them and p99 662, within a few seconds. Memory is what the
+    runtime says that the model holds, or, marked *, what the process grew by.
 
     \b
     Examples:
       latbench measure net.onnx
-      latbench measure net.onnx --backend onnxruntime --input x:8x3x224x224:float32 --threads 2
+      latbench measure net.onnx --backend onnxruntime --input x:8x3x224x224:float32 --threads 2 --operators
+      latbench measure net.pt2 --batch 8 --backend cpu --backend onnxruntime --out runs/before.json
       latbench measure mypackage.models:make_net --backend cpu --backend onnxruntime --json
     """  # noqa: D301
     from latbench.backend import CompileOptions
-    from latbench.measure import measure_model
+    from latbench.measure import measure_on_backends
+    from latbench.measure.record import write_records
     from latbench.model_source import open_model
 
-    model = open_model(source, inputs or [])
     options = CompileOptions(precision, threads, opt.pairs(option, "--option"))
-    measured = [(name, measure_model(model, name, options=options)) for name in backend]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        model = open_model(source, inputs or [], batch=batch)
+        results = measure_on_backends(model, backend, options=options, with_operators=operators)
+    for warning in caught:
+        err.print(f"note: {warning.message}", markup=False)
+    records = [result for result in results if isinstance(result, ModelRecord)]
+    refusals = [result for result in results if isinstance(result, Refusal)]
+    if not records:
+        _refuse(refusals)
+    if to is not None:
+        write_records(to, records)
     if as_json:
-        print_json([{"backend": name, "unit": "ms", **dataclasses.asdict(m)} for name, m in measured])
+        print_json([_document(result) for result in results])
         return
-    print_table(
-        ("backend", "ms", "95% interval", "wall ms", "visits", "flags"),
-        [
+    _print(results, title=f"{model.name}, {', '.join(f'{k} {v}' for k, v in records[0].inputs.items())}, {precision}")
+    for record in records:
+        if operators:
+            _print_operators(record)
+    if to is not None:
+        out.print(f"wrote {to}", markup=False)
+
+
+def _refuse(refusals: Sequence[Refusal]) -> None:
+    """Raise what kept every backend from it; it is the user's mistake only if it was that everywhere."""
+    if len(refusals) == 1:
+        raise refusals[0].error
+    kind = next((type(r.error) for r in refusals if not isinstance(r.error, UsageError)), UsageError)
+    raise kind("no backend measured it\n" + "\n".join(f"  {r.backend}: {r.error}" for r in refusals))
+
+
+def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
+    columns = ("backend", "ms", "95% interval", "p50", "p90", "p99", "inputs/s", "MiB", "clock", "flags")
+    rows = []
+    for result in results:
+        if isinstance(result, Refusal):
+            rows.append((result.backend, *["-"] * (len(columns) - 1)))
+            continue
+        m, told = result.measurement, result.inspection
+        rows.append(
             (
-                name,
-                f"{m.value:.4f}",
-                f"{m.low:.4f} - {m.high:.4f}",
-                f"{m.wall:.4f}",
-                str(len(m.blocks)),
-                " ".join(m.flags),
+                result.conditions.backend,
+                f"{m.value:.4g}",
+                f"{m.low:.4g} - {m.high:.4g}",
+                *(f"{told.percentiles[p]:.4g}" if p in told.percentiles else "-" for p in ("p50", "p90", "p99")),
+                f"{result.inputs_per_second:.4g}",
+                "-"
+                if told.memory_mib is None
+                else f"{told.memory_mib:.1f}{'*' if told.memory_of == 'process' else ''}",
+                result.conditions.clock,
+                " ".join(m.flags) or "-",
             )
-            for name, m in measured
-        ],
-        title=model.name,
-    )
+        )
+    print_table(columns, rows, title=title)
+    if any(isinstance(result, ModelRecord) and result.inspection.memory_of == "process" for result in results):
+        out.print("* growth of this process while the model was compiled and ran first")
+    for result in results:
+        if isinstance(result, Refusal):
+            out.print(f"{result.backend}: {result.error}", markup=False)
+
+
+def _print_operators(record: ModelRecord) -> None:
+    times = record.inspection.operators
+    name = record.conditions.backend
+    if not times:
+        out.print(f"\n{name} cannot tell what its operators take", markup=False)
+        return
+    total = sum(time.ms for time in times)
+    by_type: dict[str, list[float]] = {}
+    for time in times:
+        by_type.setdefault(time.type, []).append(time.ms)
+    slowest = sorted(by_type.items(), key=lambda item: -sum(item[1]))
+    rows = [(kind, str(len(ms)), f"{sum(ms):.4g}", f"{sum(ms) / total:.1%}") for kind, ms in slowest]
+    out.print()
+    print_table(("operator", "distinct", "ms", "share"), rows, title=f"{name}, profiled")
+
+
+def _document(result: ModelRecord | Refusal) -> dict[str, Any]:
+    if isinstance(result, Refusal):
+        return {"backend": result.backend, "error": str(result.error)}
+    return {
+        "backend": result.conditions.backend,
+        "unit": result.conditions.unit,
+        "clock": result.conditions.clock,
+        "inputs": dict(result.inputs),
+        **dataclasses.asdict(result.measurement),
+        "inputs_per_second": result.inputs_per_second,
+        **dataclasses.asdict(result.inspection),
+    }

@@ -23,6 +23,7 @@ from latbench.errors import ModelError
 from latbench.onnx_export import activations, attention, elementwise, layers, pooling, shaping  # noqa: F401 - they register
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.protobuf import serialise
+from latbench.quiet import quiet
 from latbench.tracing import trace
 
 __all__ = ["FallbackWarning", "Graph", "UnknownOperatorError", "export_onnx", "writes"]
@@ -74,7 +75,7 @@ def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], rea
     if importlib.util.find_spec("onnxscript") is None:
         raise ModelError(f"{reason}, and torch.onnx.export needs 'onnxscript': pip install onnxscript")
     samples = tuple(torch.from_numpy(value) for value in inputs.values())
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")  # its own deprecations: the user cannot mend them
         try:
             program = torch.onnx.export(module, samples, input_names=list(inputs), dynamo=True, verbose=False)

@@ -1,0 +1,128 @@
+"""``latbench compare-runs``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from latbench.cli import options as opt
+from latbench.cli.console import out, print_json, print_table
+
+if TYPE_CHECKING:
+    from latbench.measure.runs import Comparison, Run, RunComparison
+    from latbench.measure.verdict import Ratio
+
+_SHOWN = 10
+
+
+def run(
+    a: Annotated[Path, typer.Argument(help="The run before: a .json file of 'measure --out', or a store.")],
+    b: Annotated[Path, typer.Argument(help="The run after.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=0.99, help="How much may count as the same; 0.01 is 1%.")
+    ] = 0.01,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="A field that may differ, such as precision or device; repeatable.")
+    ] = None,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Say for every common subject whether B is as fast as A.
+
+    SAME: the 95% interval of the ratio lies within the tolerance. FASTER, SLOWER: it excludes no difference, and the
+    ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared by their geometric mean ratio.
+    Runs that differ in anything that a latency depends on are not comparable: exit code 2, with the fields.
+
+    \b
+    Examples:
+      latbench compare-runs runs/before.json runs/after.json
+      latbench compare-runs runs/fp32.json runs/fp16.json --ignore precision
+      latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.02
+    """  # noqa: D301
+    from latbench.measure.runs import compare_runs, read_run
+
+    runs = read_run(a), read_run(b)
+    compared = compare_runs(*runs, ignore=ignore or ())
+    if as_json:
+        print_json(_document(compared, tolerance))
+    elif compared.mean is None:
+        _print(compared, tolerance)
+        _print_missing(*runs, compared)
+    else:
+        _print_profiles(compared, compared.mean, tolerance)
+        _print_missing(*runs, compared)
+
+
+def _print(compared: RunComparison, tolerance: float) -> None:
+    columns = ("subject", "backend", "A", "B", "B / A", "95% interval", "verdict")
+    print_table(columns, [_row(row, tolerance) for row in compared.rows])
+    for row in compared.rows:
+        if row.ratio is None:
+            out.print(f"{row.a.subject}, {row.a.conditions.backend}: {row.why_not()}", markup=False)
+
+
+def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float) -> None:
+    compared_rows = [(row, row.ratio) for row in compared.rows if row.ratio is not None]
+    verdicts = Counter(ratio.verdict(tolerance) for _, ratio in compared_rows)
+    out.print(
+        f"{mean.verdict(tolerance)}: B takes {_percent(mean.value)} ({_interval(mean)}) of A's time more or less, "
+        f"the geometric mean of {len(compared_rows)} common architectures"
+    )
+    out.print("each: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
+    far = sorted(compared_rows, key=lambda pair: -abs(math.log(pair[1].value)))[:_SHOWN]
+    columns = ("most different", "backend", "A", "B", "B / A", "95% interval", "verdict")
+    print_table(columns, [_row(row, tolerance) for row, _ in far])
+
+
+def _print_missing(a: Run, b: Run, compared: RunComparison) -> None:
+    for name, subjects in ((a.name, compared.only_a), (b.name, compared.only_b)):
+        if subjects:
+            out.print(
+                f"only in {name}: {subjects[0]}{f' and {len(subjects) - 1} more' if len(subjects) > 1 else ''}",
+                markup=False,
+            )
+
+
+def _row(row: Comparison, tolerance: float) -> tuple[str, ...]:
+    unit = row.a.conditions.unit
+    values = (f"{row.a.interval.value:.4g} {unit}", f"{row.b.interval.value:.4g} {row.b.conditions.unit}")
+    answer = (
+        ("-", "-", "-")
+        if row.ratio is None
+        else (_percent(row.ratio.value), _interval(row.ratio), row.ratio.verdict(tolerance))
+    )
+    return (row.a.subject, row.a.conditions.backend, *values, *answer)
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio - 1:+.1%}"
+
+
+def _interval(ratio: Ratio) -> str:
+    return f"{_percent(ratio.low)} to {_percent(ratio.high)}"
+
+
+def _document(compared: RunComparison, tolerance: float) -> dict[str, Any]:
+    def said(ratio: Ratio | None) -> dict[str, Any] | None:
+        return None if ratio is None else {**dataclasses.asdict(ratio), "verdict": ratio.verdict(tolerance)}
+
+    return {
+        "mean": said(compared.mean),
+        "rows": [
+            {
+                "subject": row.a.subject,
+                "backend": row.a.conditions.backend,
+                "a": dataclasses.asdict(row.a.interval),
+                "b": dataclasses.asdict(row.b.interval),
+                "ratio": said(row.ratio),
+                "differences": list(row.differences),
+            }
+            for row in compared.rows
+        ],
+        "only_a": list(compared.only_a),
+        "only_b": list(compared.only_b),
+    }

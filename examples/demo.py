@@ -25,7 +25,7 @@ class Size:
     train_epochs: int
 
 
-FULL = Size(samples=200, train="50,100", seeds=5, epochs=20, train_epochs=20)
+FULL = Size(samples=200, train="50,100", seeds=5, epochs=6, train_epochs=5)
 SHORT = Size(samples=24, train="12", seeds=2, epochs=2, train_epochs=1)
 SPACE = "--space darts -S cells=5 -S channels=8 -S image=16"
 
@@ -46,8 +46,8 @@ def main() -> None:
         f" --plot {out}/predictors.png"
     )
     latbench(
-        f"search {out}/mlp.safetensors --data digits --targets none,75% --out {out}/search --epochs {size.epochs}"
-        f" --train-epochs {size.train_epochs}"
+        f"search {out}/mlp.safetensors --data digits --targets none,75% --out {out}/search --batch-size 32"
+        f" --epochs {size.epochs} --warmup-epochs 1 --alpha-lr 0.1 --train-epochs {size.train_epochs}"
     )
     print(
         f"\n{out} holds the store, the predictors, the genotypes and the plots; {time.monotonic() - start:.0f} s in all"

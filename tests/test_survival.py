@@ -1,0 +1,132 @@
+"""What a store has acknowledged stays, whatever happens to its writers and to the disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from latbench.store import Store
+from tests.test_profiling import counts, start
+
+ROOT = Path(__file__).parent.parent
+
+KILLED = """
+import os, random, signal, sys, time
+from tests.test_store import *
+
+random.seed(0)
+path = sys.argv[1]
+names = [str(i) for i in range(4000)]
+
+def write(acknowledge):
+    with Store(path, IDENTITY) as store:
+        wanted = iter([Subject("architecture", name) for name in names])
+        while claimed := store.claim(wanted, 5):
+            store.add(CONDITIONS, [measurement(c.text, value=float(c.text) + 1) for c in claimed])
+            os.write(acknowledge, b"".join(f"{c.text} ".encode() for c in claimed))
+
+acknowledged = set()
+for moment in range(100):
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        write(writing)
+        os._exit(0)
+    os.close(writing)
+    time.sleep(random.uniform(0, 0.05))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as stream:
+        text = stream.read()
+    acknowledged |= set(text[: text.rfind(" ") + 1].split())
+    if os.path.exists(path) and acknowledged:
+        with Store(path) as store:
+            stored = [m.subject for m in store.measurements()]
+        assert len(stored) == len(set(stored)), "counted twice"
+        assert acknowledged <= set(stored), "lost"
+        assert len(set(stored) - acknowledged) <= 5, "more than what was in flight"
+        acknowledged = set(stored)
+print(len(acknowledged))
+"""
+
+FULL = """
+import json, os, sys
+from tests.test_store import *
+
+folder = sys.argv[1]
+ballast = os.path.join(folder, "ballast")
+with open(ballast, "wb") as file:
+    file.write(bytes(100_000))
+acknowledged, message = [], ""
+with Store(os.path.join(folder, "a.db"), IDENTITY) as store:
+    try:
+        for i in range(100_000):
+            store.add(CONDITIONS, [measurement(str(i))])
+            acknowledged.append(str(i))
+    except StoreError as error:
+        message = str(error)
+    kept = [m.subject for m in store.measurements()]
+os.remove(ballast)
+with Store(os.path.join(folder, "a.db"), IDENTITY) as store:
+    store.add(CONDITIONS, [measurement("after")])
+    after = [m.subject for m in store.measurements()]
+print(json.dumps({"acknowledged": acknowledged, "message": message, "kept": kept, "after": after}))
+"""
+
+
+def test_killed_at_100_random_moments_a_writer_loses_only_what_was_in_flight(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.db")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 0
+
+
+def small_disk() -> str | None:
+    """Say why no file system of our own can be mounted here, or None."""
+    if shutil.which("unshare") is None:
+        return "needs unshare"
+    probe = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "/mnt"]
+    return None if subprocess.run(probe, capture_output=True, check=False).returncode == 0 else "may not mount a tmpfs"
+
+
+@pytest.mark.skipif(small_disk() is not None, reason=str(small_disk()))
+def test_a_file_system_that_fills_up_keeps_every_acknowledged_row(tmp_path: Path) -> None:
+    mounted = f'mount -t tmpfs -o size=600k tmpfs "{tmp_path}" && exec "$0" "$@"'
+    inside = ["sh", "-c", mounted, sys.executable, "-c", FULL, str(tmp_path)]
+    command = ["unshare", "--map-root-user", "--mount", *inside]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    said = json.loads(run.stdout)
+    assert "free some space" in said["message"]
+    assert len(said["acknowledged"]) > 10
+    assert said["kept"] == said["acknowledged"]
+    assert said["after"] == [*said["acknowledged"], "after"]
+
+
+def test_ctrl_c_twice_ends_the_run_and_keeps_the_store(tmp_path: Path) -> None:
+    store = tmp_path / "a.db"
+    process = start(store)
+    while not store.exists() or not measured(store):
+        time.sleep(0.1)
+        assert process.poll() is None
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert process.wait(timeout=10) != 0
+    before = counts(store)
+    assert start(store).wait() == 0
+    after = counts(store)
+    assert before.items() <= after.items()
+    assert set(after.values()) == {1}
+
+
+def measured(store: Path) -> bool:
+    with Store(store) as opened:
+        return opened.count("architecture") > 0

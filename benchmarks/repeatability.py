@@ -28,7 +28,7 @@ from torch.utils.benchmark import Timer
 from benchmarks.machine import header, table
 from latbench.backend import CompileOptions
 from latbench.measure.request import SessionRequest, Subject, references
-from latbench.measure.session import Settings
+from latbench.measure.settings import Settings
 from latbench.model import Model
 from latbench.space import Architecture, SpaceSpec
 from latbench.spaces.darts import DartsSpace

@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 
 from benchmarks.machine import header, table
-from latbench.measure.session import Settings
+from latbench.measure.settings import Settings
 from latbench.profiling import profile_space
 from latbench.spaces.darts import DartsSpace
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from latbench.evaluation.comparison import compare
     from latbench.fitting import TrainedPredictor, fit
     from latbench.measure import measure_architectures, measure_model
-    from latbench.measure.session import Settings
+    from latbench.measure.settings import Settings
     from latbench.measurement import Conditions, Measurement
     from latbench.meter import Meter
     from latbench.model import Model
@@ -41,7 +41,7 @@ _HOMES = {
     "Predictor": "predictor",
     "Profile": "profile",
     "SearchSpace": "space",
-    "Settings": "measure.session",
+    "Settings": "measure.settings",
     "SpaceSpec": "space",
     "Store": "store",
     "TrainedPredictor": "fitting",

@@ -18,7 +18,8 @@ from latbench.errors import MeasurementError, UsageError
 from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.measure.environment import check_threads, divided_cores
 from latbench.measure.request import SessionRequest, Subject, operations, references
-from latbench.measure.session import Failure, SessionResult, Settings, timed
+from latbench.measure.session import Failure, SessionResult, timed
+from latbench.measure.settings import Settings
 from latbench.measure.workers import RunningSession, SessionDiedError, Workers
 from latbench.space import Architecture, SearchSpace, SpaceSpec
 from latbench.store import Identity, Store

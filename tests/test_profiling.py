@@ -17,7 +17,7 @@ import pytest
 from latbench.backend import CompileOptions
 from latbench.errors import MeasurementError, UsageError
 from latbench.measure.request import references
-from latbench.measure.session import Settings
+from latbench.measure.settings import Settings
 from latbench.profiling import Summary, distinct, plan, profile_space
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +41,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line: exit code 0, 2 on the user's mistake, 1 on a failure, 130 on Ctrl-C."""
+    # What is named as module:attribute may lie in the current folder, as for python -m.
+    sys.path.insert(0, os.getcwd())
     app()
 
 

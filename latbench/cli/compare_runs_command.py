@@ -69,8 +69,8 @@ def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float) -> N
     compared_rows = [(row, row.ratio) for row in compared.rows if row.ratio is not None]
     verdicts = Counter(ratio.verdict(tolerance) for _, ratio in compared_rows)
     out.print(
-        f"{mean.verdict(tolerance)}: B takes {_percent(mean.value)} ({_interval(mean)}) of A's time more or less, "
-        f"the geometric mean of {len(compared_rows)} common architectures"
+        f"{mean.verdict(tolerance)}: B / A is {_percent(mean.value)} ({_interval(mean)}), "
+        f"the geometric mean over {len(compared_rows)} common architectures"
     )
     out.print("each: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
     far = sorted(compared_rows, key=lambda pair: -abs(math.log(pair[1].value)))[:_SHOWN]

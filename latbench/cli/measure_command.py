@@ -32,7 +32,7 @@ def run(
     to: Annotated[Path | None, typer.Option("--out", help="Write the records to this .json file.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Measure one model on one backend or several, one after the other.
+    """Measure one model, on one backend or several in turns.
 
     Percentiles are of back-to-back calls: p90 needs 64 of them and p99 662, within a few seconds. Memory is what the
     runtime says that the model holds, or, marked *, what the process grew by.
@@ -82,7 +82,7 @@ def _refuse(refusals: Sequence[Refusal]) -> None:
 
 
 def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
-    columns = ("backend", "ms", "95% interval", "p50", "p90", "p99", "inputs/s", "MiB", "clock", "flags")
+    columns = ("backend", "ms", "95% interval", "p50", "p90", "p99", "inputs/s", "memory MiB", "clock", "flags")
     rows = []
     for result in results:
         if isinstance(result, Refusal):
@@ -108,7 +108,7 @@ def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
         out.print("* growth of this process while the model was compiled and ran first")
     for result in results:
         if isinstance(result, Refusal):
-            out.print(f"{result.backend}: {result.error}", markup=False)
+            out.print(f"{result.backend}: {result.error}", markup=False, soft_wrap=True)
 
 
 def _print_operators(record: ModelRecord) -> None:

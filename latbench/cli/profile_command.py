@@ -47,7 +47,7 @@ def run(
       latbench profile --space nasbench201 --backend cuda --batch 64 --samples 1000 --store runs/cuda.db
     """  # noqa: D301 - \b is how typer keeps the lines of a paragraph
     from latbench.backend import CompileOptions
-    from latbench.measure.session import Settings
+    from latbench.measure.settings import Settings
     from latbench.profiling import profile_space
 
     settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)  # type: ignore[arg-type]

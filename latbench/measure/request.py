@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from latbench import plugins
 from latbench.backend import CompileOptions
 from latbench.errors import ParseError
-from latbench.measure.session import Notify, SessionResult, Settings, Task, run_session
+from latbench.measure.rounds import Task
+from latbench.measure.session import Notify, SessionResult, run_session
+from latbench.measure.settings import Settings
 from latbench.measurement import SubjectKind
 from latbench.model import Model
 from latbench.space import Operation, SearchSpace, SpaceSpec

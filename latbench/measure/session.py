@@ -5,62 +5,23 @@ This is the measuring protocol. It runs in the calling process; `latbench.measur
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
 
 import numpy as np
 
-from latbench.backend import Backend, Compiled, CompileOptions, Fact, HasState
+from latbench.backend import Backend, CompileOptions, Fact, HasState
 from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.measure.environment import check_threads, host_facts, host_state
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
+from latbench.measure.gates import flags
+from latbench.measure.rounds import Candidate, Task, visit_in_rounds
+from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
 from latbench.measurement import Conditions, Measurement, SubjectKind
-from latbench.model import Model
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How a session measures.
-
-    Args:
-        half_width: relative half-width of the rounds' 95% interval at which a session stops.
-        min_rounds: rounds before stopping is considered.
-        max_rounds: rounds at which a session stops regardless; what is still wider is flagged ``unstable``.
-        max_seconds: seconds of timing at which a session stops regardless.
-        visit_ms: how long the timed runs of one visit should take; at least one run. The fastest counts.
-        warmup_ms: how long each model runs before timing; at least three runs.
-        cache: ``"warm"``: a throw-away run precedes the timed runs of a visit; ``"cold"``: none does.
-        verify: ``"all"`` compares every model's outputs with its module's, ``"sample"`` one in a session (and all
-            once one differs), ``"none"`` none.
-        between_sessions: standard deviation, relative, that one session's values of a model have against another's
-            beyond drift (memory layout, for one); the interval includes it.
-    """
-
-    half_width: float = 0.01
-    min_rounds: int = 12
-    max_rounds: int = 64
-    max_seconds: float = 60.0
-    visit_ms: float = 4.0
-    warmup_ms: float = 5.0
-    cache: Literal["warm", "cold"] = "warm"
-    verify: Literal["all", "sample", "none"] = "sample"
-    between_sessions: float = 0.007
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One model to measure, and what it is filed under."""
-
-    kind: SubjectKind
-    subject: str
-    build: Callable[[], Model]
-    replicate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +42,6 @@ class SessionResult:
     measurements: tuple[Measurement, ...]
     failures: tuple[Failure, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Candidate:
-    index: int
-    task: Task
-    model: Model
-    compiled: Compiled
-    compile_ms: float
-    runs: int = 1
-    wall_ms: list[float] = field(default_factory=list)
-    timing_ms: float = 0.0
 
 
 Notify = Callable[[str, int], None]
@@ -136,8 +85,12 @@ def run_session(
         notify("timing", -1)
         before = {**host_state(), **_device_state(backend)}
         with timed(seconds, "time"):
-            visits = _visit_in_rounds(candidates, settings, rng)
-        environment = {**before, **{f"{key}_after": value for key, value in _device_state(backend).items()}}
+            visits, repeated = visit_in_rounds(candidates, settings, rng)
+        environment = {
+            **before,
+            "repeated_rounds": repeated,
+            **{f"{key}_after": value for key, value in _device_state(backend).items()},
+        }
     with timed(seconds, "estimate"):
         fitted = fit(visits, len(candidates))
         measurements = tuple(
@@ -157,23 +110,23 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
         seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-def _compile(backend: Backend, index: int, task: Task, options: CompileOptions, stack: ExitStack) -> _Candidate:
+def _compile(backend: Backend, index: int, task: Task, options: CompileOptions, stack: ExitStack) -> Candidate:
     start = time.perf_counter()
     model = task.build()
     compiled = stack.enter_context(backend.compile(model, options))
-    return _Candidate(index, task, model, compiled, compile_ms=(time.perf_counter() - start) * 1e3 - model.build_ms)
+    return Candidate(index, task, model, compiled, compile_ms=(time.perf_counter() - start) * 1e3 - model.build_ms)
 
 
 def _verified(
-    candidates: list[_Candidate],
+    candidates: list[Candidate],
     options: CompileOptions,
     settings: Settings,
     rng: np.random.Generator,
     failures: list[Failure],
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """Drop the candidates whose outputs are wrong; one wrong candidate in a sample has all of them checked."""
 
-    def correct(candidate: _Candidate) -> bool:
+    def correct(candidate: Candidate) -> bool:
         with _recorded(candidate.task, failures):
             verify_outputs(candidate.compiled, candidate.model, options.precision)
             return True
@@ -191,7 +144,7 @@ def _verified(
     return [c for c in candidates if id(c) not in wrong]
 
 
-def _warmed_up(candidate: _Candidate, settings: Settings, failures: list[Failure], notify: Notify) -> bool:
+def _warmed_up(candidate: Candidate, settings: Settings, failures: list[Failure], notify: Notify) -> bool:
     """Run for a while, and learn how many runs fill a visit."""
     notify("warming", candidate.index)
     with _recorded(candidate.task, failures):
@@ -208,48 +161,14 @@ def _warmed_up(candidate: _Candidate, settings: Settings, failures: list[Failure
     return False
 
 
-def _visit_in_rounds(candidates: Sequence[_Candidate], settings: Settings, rng: np.random.Generator) -> Visits:
-    workload: list[int] = []
-    milliseconds: list[float] = []
-    deadline = time.monotonic() + settings.max_seconds
-    with _undisturbed():
-        for rounds in range(1, settings.max_rounds + 1):
-            for index in rng.permutation(len(candidates)):
-                workload.append(int(index))
-                milliseconds.append(_visit(candidates[index], settings))
-            visits = Visits(np.array(workload), np.array(milliseconds))
-            late = rounds > 1 and time.monotonic() > deadline
-            if late or (
-                rounds >= settings.min_rounds and rounds % 4 == 0 and _precise(visits, len(candidates), settings)
-            ):
-                break
-    return visits
-
-
-def _visit(candidate: _Candidate, settings: Settings) -> float:
-    run = candidate.compiled.run
-    begin = time.perf_counter()
-    if settings.cache == "warm":
-        run()
-    start = time.perf_counter()
-    seconds = [run() for _ in range(candidate.runs)]
-    end = time.perf_counter()
-    candidate.wall_ms.append((end - start) / candidate.runs * 1e3)
-    candidate.timing_ms += (end - begin) * 1e3
-    return min(seconds) * 1e3
-
-
-def _precise(visits: Visits, workloads: int, settings: Settings) -> bool:
-    return bool((fit(visits, workloads).half_width() <= settings.half_width).all())
-
-
 def _measurements(
-    candidates: Sequence[_Candidate], visits: Visits, fitted: Fit, settings: Settings
+    candidates: Sequence[Candidate], visits: Visits, fitted: Fit, settings: Settings
 ) -> Iterator[Measurement]:
     references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
     anchor = float(np.mean(fitted.log_ms[references])) if references else None
     anchor_variance = float(np.mean(fitted.standard_error[references] ** 2)) / len(references) if references else 0.0
     rounds_half_width = fitted.half_width()
+    raised = flags(fitted, settings.half_width)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for k, candidate in enumerate(candidates):
         half_width = float(
@@ -266,7 +185,7 @@ def _measurements(
             replicate=candidate.task.replicate,
             blocks=tuple(float(ms) for ms in visits.ms[visits.workload == k]),
             wall=float(np.median(candidate.wall_ms)),
-            flags=("unstable",) if rounds_half_width[k] > settings.half_width else (),
+            flags=raised[k],
             digest=candidate.model.digest,
             build_ms=candidate.model.build_ms,
             compile_ms=candidate.compile_ms,
@@ -275,7 +194,7 @@ def _measurements(
         )
 
 
-def _conditions(backend: Backend, candidate: _Candidate, options: CompileOptions, settings: Settings) -> Conditions:
+def _conditions(backend: Backend, candidate: Candidate, options: CompileOptions, settings: Settings) -> Conditions:
     device = backend.device()
     return Conditions(
         quantity="latency",
@@ -305,14 +224,3 @@ def _recorded(task: Task, failures: list[Failure]) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001
         reason = str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
         failures.append(Failure(task.kind, task.subject, reason, task.replicate))
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep the garbage collector out of the timed runs."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -1,0 +1,36 @@
+"""Which rounds to repeat and which values to flag. A gate is here only where it lowers the noise floor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.measure.estimate import Fit
+
+REFERENCE_TOLERANCE = 0.03
+"""A round whose references are off by more, relative to their median over the session, is repeated."""
+
+DRIFT_CORRELATION = 0.5
+"""Residuals that predict the next round's this well still drift; 1% of values do on a loaded machine."""
+
+
+def disturbed_rounds(reference_ms: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which rounds are disturbed ``(rounds,)``, from the references' values ``(rounds, references)``."""
+    if reference_ms.shape[1] == 0:
+        return np.zeros(len(reference_ms), dtype=bool)
+    logs = np.log(reference_ms)
+    deviation = np.median(logs - np.median(logs, axis=0), axis=1)
+    return np.asarray(np.abs(deviation) > np.log1p(REFERENCE_TOLERANCE))
+
+
+def flags(fitted: Fit, half_width: float) -> list[tuple[str, ...]]:
+    """Return the flags of each workload.
+
+    ``unstable``: its interval is wider than asked for. ``drift``: the fit could not follow how it drifts.
+    """
+    unstable = fitted.half_width() > half_width
+    drifting = fitted.residual_drift > DRIFT_CORRELATION
+    return [
+        tuple(name for name, raised in (("unstable", wide), ("drift", moving)) if raised)
+        for wide, moving in zip(unstable, drifting, strict=True)
+    ]

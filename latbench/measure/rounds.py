@@ -1,0 +1,105 @@
+"""The timed part of a session: random order, round by round, a short block a visit; nothing else happens meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.backend import Compiled
+from latbench.measure.estimate import Visits, fit
+from latbench.measure.gates import disturbed_rounds
+from latbench.measure.settings import Settings
+from latbench.measurement import SubjectKind
+from latbench.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One model to measure, and what it is filed under."""
+
+    kind: SubjectKind
+    subject: str
+    build: Callable[[], Model]
+    replicate: int = 0
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A compiled task, and what is learned of it while it runs."""
+
+    index: int
+    task: Task
+    model: Model
+    compiled: Compiled
+    compile_ms: float
+    runs: int = 1
+    wall_ms: list[float] = field(default_factory=list)
+    timing_ms: float = 0.0
+
+
+def visit_in_rounds(
+    candidates: Sequence[Candidate], settings: Settings, rng: np.random.Generator
+) -> tuple[Visits, int]:
+    """Visit every candidate once a round until all are precise; return those that count, and the rounds that do not.
+
+    Rounds in which the references were off are repeated, within the limits of rounds and time.
+    """
+    orders: list[NDArray[np.int64]] = []
+    ms: list[list[float]] = []
+    deadline = time.monotonic() + settings.max_seconds
+    with _undisturbed():
+        while True:
+            orders.append(rng.permutation(len(candidates)))
+            ms.append([_visit(candidates[index], settings) for index in orders[-1]])
+            late = len(ms) > 1 and time.monotonic() > deadline
+            if late or len(ms) >= settings.max_rounds or (len(ms) >= settings.min_rounds and len(ms) % 4 == 0):
+                visits, dropped = _counting(candidates, np.array(orders), np.array(ms), settings)
+                enough = len(ms) - dropped >= settings.min_rounds and _precise(visits, len(candidates), settings)
+                if late or enough or len(ms) >= settings.max_rounds:
+                    return visits, dropped
+
+
+def _counting(
+    candidates: Sequence[Candidate], orders: NDArray[np.int64], ms: NDArray[np.float64], settings: Settings
+) -> tuple[Visits, int]:
+    """Return the visits of undisturbed rounds, or of all where too few are; and how many rounds are left out."""
+    references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
+    by_candidate = np.take_along_axis(ms, np.argsort(orders, axis=1), axis=1)
+    counting = ~disturbed_rounds(by_candidate[:, references])
+    if counting.sum() < settings.min_rounds:
+        counting[:] = True
+    return Visits(orders[counting].ravel(), ms[counting].ravel()), int((~counting).sum())
+
+
+def _visit(candidate: Candidate, settings: Settings) -> float:
+    run = candidate.compiled.run
+    begin = time.perf_counter()
+    if settings.cache == "warm":
+        run()
+    start = time.perf_counter()
+    seconds = [run() for _ in range(candidate.runs)]
+    end = time.perf_counter()
+    candidate.wall_ms.append((end - start) / candidate.runs * 1e3)
+    candidate.timing_ms += (end - begin) * 1e3
+    return min(seconds) * 1e3
+
+
+def _precise(visits: Visits, workloads: int, settings: Settings) -> bool:
+    return bool((fit(visits, workloads).half_width() <= settings.half_width).all())
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep the garbage collector out of the timed runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,35 @@
+"""How a session measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a session measures.
+
+    Args:
+        half_width: relative half-width of the rounds' 95% interval at which a session stops.
+        min_rounds: rounds before stopping is considered.
+        max_rounds: rounds at which a session stops regardless; what is still wider is flagged ``unstable``.
+        max_seconds: seconds of timing at which a session stops regardless.
+        visit_ms: how long the timed runs of one visit should take; at least one run. The fastest counts.
+        warmup_ms: how long each model runs before timing; at least three runs.
+        cache: ``"warm"``: a throw-away run precedes the timed runs of a visit; ``"cold"``: none does.
+        verify: ``"all"`` compares every model's outputs with its module's, ``"sample"`` one in a session (and all
+            once one differs), ``"none"`` none.
+        between_sessions: standard deviation, relative, that one session's values of a model have against another's
+            beyond drift (memory layout, for one); the interval includes it.
+    """
+
+    half_width: float = 0.01
+    min_rounds: int = 12
+    max_rounds: int = 64
+    max_seconds: float = 60.0
+    visit_ms: float = 4.0
+    warmup_ms: float = 5.0
+    cache: Literal["warm", "cold"] = "warm"
+    verify: Literal["all", "sample", "none"] = "sample"
+    between_sessions: float = 0.007

@@ -6,6 +6,7 @@ Every step is a ``latbench`` command that is printed before it runs, so that it 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def main() -> None:
 def latbench(command: str) -> None:
     """Print a command and run it; the demo ends where a command fails."""
     print(f"\n$ latbench {command}", flush=True)
-    run = subprocess.run([sys.executable, "-m", "latbench", *shlex.split(command)], check=False)
+    # The supernet's operations are too small to gain from a second thread, and lose tenfold beside a busy process.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-m", "latbench", *shlex.split(command)], env=environment, check=False)
     if run.returncode:
         sys.exit(run.returncode)
 

@@ -41,7 +41,9 @@ def main() -> None:
     store = out / "profile.db"
     latbench(f"profile {SPACE} --backend onnxruntime --samples {size.samples} --operators --store {store}")
     for predictor in ("mlp", "gbdt", "lookup"):
-        latbench(f"fit {store} --predictor {predictor} --out {out / predictor}.safetensors")
+        path = out / f"{predictor}.safetensors"
+        if not path.exists():  # an interrupted search continues with the predictor that it began with
+            latbench(f"fit {store} --predictor {predictor} --out {path}")
     latbench(
         f"compare {store} --predictors mlp,gbdt,lookup --train {size.train} --seeds {size.seeds}"
         f" --plot {out}/predictors.png"

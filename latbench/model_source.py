@@ -67,7 +67,7 @@ def _from_factory(source: str, requests: Sequence[InputRequest], batch: int | No
     made = _made(source)
     module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not isinstance(module, nn.Module):
-        raise ModelError(f"the factory {source!r} gave a {type(module).__name__}: return a torch.nn.Module")
+        raise ModelError(f"the factory {source!r} returned {type(module).__name__}: return a torch.nn.Module")
     samples = {name: with_batch(_array(source, name, value), batch) for name, value in dict(given).items()}
     declared = [DeclaredInput(name, None, sample.dtype.name) for name, sample in samples.items()]
     requested = requested_inputs(requests, batch, declared)

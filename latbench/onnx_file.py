@@ -40,18 +40,31 @@ def read_onnx(path: str | Path) -> OnnxFile:
     try:
         model = onnx.load_model_from_string(data)
         if any(onnx.external_data_helper.uses_external_data(weight) for weight in model.graph.initializer):
-            onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
+            _take_in_weights(model, path)
             data = model.SerializeToString()
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"{path} is not an ONNX model ({reason}): give a file that onnx.checker accepts") from error
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"cannot read the weights beside {path} ({reason}): keep both files in one folder") from error
+        raise ModelError(
+            f"{path} is not an ONNX model ({_first_line(error)}): give a file that onnx.checker accepts"
+        ) from error
     weights = {weight.name for weight in model.graph.initializer}
     inputs = tuple(_declared(value, path) for value in model.graph.input if value.name not in weights)
     return OnnxFile(data, inputs)
+
+
+def _take_in_weights(model: onnx.ModelProto, path: Path) -> None:
+    import onnx
+
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(
+            f"cannot read the weights beside {path} ({_first_line(error)}): keep both files in one folder"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _declared(value: onnx.ValueInfoProto, path: Path) -> DeclaredInput:

@@ -32,6 +32,18 @@ MIN_DUPLICATES = 16
 """Share of architectures that are measured again, and how many at least: the noise floor needs pairs."""
 
 
+STRETCH = 400
+"""Architectures that are measured before the blind duplicates among them, so that a long profile knows its floor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Subjects that are measured first, and those among them that are measured again, in other processes."""
+
+    first: list[Subject]
+    again: list[Subject]
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a profile stands, for whoever draws it.
@@ -44,6 +56,7 @@ class Progress:
         failures: subjects failed in this run.
         flags: how many measurements of this run carry each flag.
         phases: seconds of this run by phase: where the time goes.
+        noise_floor: what the blind duplicates so far say; None before the first of this run.
     """
 
     done: int
@@ -53,6 +66,7 @@ class Progress:
     failures: int = 0
     flags: Counter[str] = field(default_factory=Counter)
     phases: Counter[str] = field(default_factory=Counter)
+    noise_floor: NoiseFloor | None = None
 
     @property
     def per_hour(self) -> float:
@@ -118,31 +132,37 @@ def profile_space(
     run = _Run(space, timeout, on_progress, deadline=time.monotonic() + (budget_seconds or float("inf")))
     request = SessionRequest("", backend, options, settings, spec, batch, seed, ())
     with Store(store, identity) as opened:
-        first, again = plan(space, samples, seed, with_operations=with_operations)
-        run.begin(opened, [*first, *again])
-        # Blind duplicates run in processes that share no memory layout with those of the first values.
-        for subjects in (first, again):
-            run.measure(opened, subjects, request)
+        stretches = plan(space, samples, seed, with_operations=with_operations)
+        run.begin(opened, [subject for stretch in stretches for subject in (*stretch.first, *stretch.again)])
+        for stretch in stretches:
+            # Blind duplicates run in processes that share no memory layout with those of the first values.
+            run.measure(opened, stretch.first, request)
+            run.measure(opened, stretch.again, request)
+            run.tell_floor(opened)
         return Summary(
             store=Path(store),
             progress=run.progress,
             architectures=opened.count("architecture"),
             operations=opened.count("operation"),
             failures=opened.failures(),
-            noise_floor=noise_floor(opened.profile().duplicates),
+            noise_floor=noise_floor(opened.duplicates()),
         )
 
 
-def plan(
-    space: SearchSpace, samples: int, seed: int, *, with_operations: bool = False
-) -> tuple[list[Subject], list[Subject]]:
-    """Return the subjects of a profile: those measured first, and the blind duplicates."""
+def plan(space: SearchSpace, samples: int, seed: int, *, with_operations: bool = False) -> list[Stretch]:
+    """Return what a profile measures, in order; more samples with one seed extend the plan."""
     architectures = [str(a) for a in distinct(space, samples, seed)]
-    first = [Subject("operation", key) for key in (operations(space) if with_operations else ())]
-    first += [Subject("architecture", text) for text in architectures]
-    again = sorted(architectures, key=lambda text: zlib.crc32(f"{seed} {text}".encode()))
-    count = max(round(DUPLICATES * len(again)), MIN_DUPLICATES)
-    return first, [Subject("architecture", text, replicate=1) for text in again[:count]]
+    draws = {text: zlib.crc32(f"{seed} {text}".encode()) for text in architectures}
+    stretches = []
+    for start in range(0, max(1, len(architectures)), STRETCH):
+        texts = architectures[start : start + STRETCH]
+        lowest = sorted(texts, key=draws.__getitem__)
+        drawn = sum(draws[text] < DUPLICATES * 2**32 for text in texts)
+        again = lowest[: max(drawn, MIN_DUPLICATES if start == 0 else 0)]
+        first = [Subject("operation", key) for key in (operations(space) if with_operations and start == 0 else ())]
+        first += [Subject("architecture", text) for text in texts]
+        stretches.append(Stretch(first, [Subject("architecture", text, replicate=1) for text in again]))
+    return stretches
 
 
 def distinct(space: SearchSpace, samples: int, seed: int) -> list[Architecture]:
@@ -193,6 +213,10 @@ class _Run:
                     part, running = started.popleft()
                     for result in self._results(workers, part, running):
                         self._keep(store, result)
+
+    def tell_floor(self, store: Store) -> None:
+        self.progress = replace(self.progress, noise_floor=noise_floor(store.duplicates()))
+        self.on_progress(self.progress)
 
     def _session(self, request: SessionRequest) -> SessionRequest:
         """Give a request a name, an order of its own, the references, and what is known of other sessions."""

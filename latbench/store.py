@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from latbench.errors import StoreError
 from latbench.measure.request import Subject
@@ -48,6 +49,7 @@ CREATE TABLE measurement (
 );
 -- A reference is measured in every session, everything else once for each replicate.
 CREATE UNIQUE INDEX measured_once ON measurement (kind, subject, replicate) WHERE kind <> 'reference';
+CREATE INDEX measured_again ON measurement (replicate) WHERE replicate > 0;
 CREATE UNIQUE INDEX referenced_once ON measurement (session, subject) WHERE kind = 'reference';
 CREATE TABLE failure (
     kind TEXT NOT NULL, subject TEXT NOT NULL, replicate INTEGER NOT NULL,
@@ -214,6 +216,16 @@ class Store:
         }
         rows = self._db.execute("SELECT * FROM measurement ORDER BY id")
         return tuple(_measurement(row, sessions[row["session"]]) for row in rows)
+
+    def duplicates(self) -> NDArray[np.float64]:
+        """Read the blind duplicates as pairs ``(pairs, 2)`` of values relative to their sessions' references."""
+        rows = self._db.execute(
+            "SELECT a.value / coalesce(s.reference, 1) AS first, b.value / coalesce(t.reference, 1) AS again"
+            " FROM measurement b JOIN measurement a ON a.kind = b.kind AND a.subject = b.subject AND a.replicate = 0"
+            " JOIN session s ON s.name = a.session JOIN session t ON t.name = b.session"
+            " WHERE b.kind = 'architecture' AND b.replicate > 0"
+        )
+        return np.array([tuple(row) for row in rows], dtype=np.float64).reshape(-1, 2)
 
     def failures(self) -> tuple[Failure, ...]:
         """Read what could not be measured."""

@@ -42,10 +42,21 @@ def counts(store: Path) -> Counter[tuple[str, int]]:
         return Counter((m.subject, m.replicate) for m in opened.measurements() if m.kind == "architecture")
 
 
+def planned(samples: int) -> Counter[tuple[str, int]]:
+    stretches = plan(SPACE, samples, 0)
+    return Counter((s.text, s.replicate) for stretch in stretches for s in (*stretch.first, *stretch.again))
+
+
+def test_a_longer_plan_extends_a_shorter_one_and_repeats_3_percent() -> None:
+    short, long = planned(700), planned(2000)
+    assert short.items() <= long.items()
+    assert sum(replicate for _, replicate in long) == pytest.approx(0.03 * 2000, rel=0.4)
+    assert {text for text, replicate in long if replicate} <= {text for text, replicate in long if not replicate}
+
+
 def test_every_planned_architecture_is_measured_once_and_some_again(store: Path) -> None:
     summary = run(store, 20)
-    first, again = plan(SPACE, 20, 0)
-    assert counts(store) == Counter((s.text, s.replicate) for s in [*first, *again])
+    assert counts(store) == planned(20)
     assert (summary.architectures, summary.progress.done, summary.progress.total) == (20, 36, 36)
     assert summary.noise_floor.mape == pytest.approx(0, abs=1e-9)
 
@@ -95,7 +106,7 @@ def test_drift_between_sessions_is_divided_out(store: Path) -> None:
     ],
 )
 def test_one_architecture_fails_and_the_others_are_measured(store: Path, fail: str, reason: str) -> None:
-    victim = plan(SPACE, 6, 0)[0][3].text
+    victim = plan(SPACE, 6, 0)[0].first[3].text
     settings = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="all")
     summary = run(store, 6, timeout=2, settings=settings, fail=fail, failing=victim)
     assert summary.architectures == 5
@@ -170,5 +181,4 @@ def test_a_killed_worker_costs_no_measurement(store: Path) -> None:
 def test_two_processes_share_the_work(store: Path) -> None:
     processes = [start(store), start(store)]
     assert [process.wait() for process in processes] == [0, 0]
-    first, again = plan(SPACE, 60, 0)
-    assert counts(store) == Counter((s.text, s.replicate) for s in [*first, *again])
+    assert counts(store) == planned(60)

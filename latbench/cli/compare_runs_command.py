@@ -12,6 +12,7 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_json, print_table
+from latbench.measure.verdict import TOLERANCE
 
 if TYPE_CHECKING:
     from latbench.measure.runs import Comparison, Run, RunComparison
@@ -23,9 +24,7 @@ _SHOWN = 10
 def run(
     a: Annotated[Path, typer.Argument(help="The run before: a .json file of 'measure --out', or a store.")],
     b: Annotated[Path, typer.Argument(help="The run after.")],
-    tolerance: Annotated[
-        float, typer.Option(min=0, max=0.99, help="How much may count as the same; 0.01 is 1%.")
-    ] = 0.01,
+    tolerance: Annotated[float, typer.Option(min=0, help="How much still counts as the same; 0.01 is 1%.")] = TOLERANCE,
     ignore: Annotated[
         list[str] | None, typer.Option(help="A field that may differ, such as precision or device; repeatable.")
     ] = None,
@@ -41,7 +40,7 @@ def run(
     Examples:
       latbench compare-runs runs/before.json runs/after.json
       latbench compare-runs runs/fp32.json runs/fp16.json --ignore precision
-      latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.02
+      latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.01
     """  # noqa: D301
     from latbench.measure.runs import compare_runs, read_run
 

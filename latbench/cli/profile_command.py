@@ -91,6 +91,8 @@ def _note(progress: Progress) -> str:
     parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
     parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items())]
     parts += [f"{progress.failures} failed"] if progress.failures else []
+    floor = progress.noise_floor
+    parts += [f"floor {floor.mape:.2%}"] if floor is not None and floor.mape is not None else []
     return ", ".join(parts)
 
 

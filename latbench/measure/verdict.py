@@ -12,7 +12,8 @@ import numpy as np
 from latbench.errors import DataError
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
-TOLERANCE = 0.01
+TOLERANCE = 0.02
+"""About what two careful runs on a quiet machine can tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,14 @@ class Ratio(Interval):
     def verdict(self, tolerance: float = TOLERANCE) -> Verdict:
         """Decide between four answers that exclude one another.
 
-        - SAME: the whole interval lies within ``[1 - tolerance, 1 + tolerance]``.
+        - SAME: the whole interval lies within ``[1 / (1 + tolerance), 1 + tolerance]``.
         - FASTER, SLOWER: the interval excludes 1, and the ratio lies below or above that band.
         - UNCLEAR: anything else. The interval is too wide, or a difference is sure but maybe too small to matter.
+
+        Exchanging A and B exchanges FASTER and SLOWER, and nothing else.
         """
-        below, above = 1 - tolerance, 1 + tolerance
+        above = 1 + tolerance
+        below = 1 / above
         if below <= self.low and self.high <= above:
             return "SAME"
         if self.high < 1 and self.value < below:

@@ -43,6 +43,8 @@ def trace(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> Trace:
     values = [recorder.add_input(value) for value in inputs.values()]
     with torch.no_grad():
         result = module(*values)
+    if isinstance(result, Mapping):
+        result = list(result.values())
     recorder.add_outputs(result if isinstance(result, tuple | list) else [result])
     return recorder.trace
 

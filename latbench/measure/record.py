@@ -43,6 +43,9 @@ class ModelRecord:
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
         """Read what `dataclasses.asdict` gives."""
         measurement, inspection = values["measurement"], values["inspection"]
+        for name in ("value", "low", "high"):
+            if not isinstance(measurement[name], int | float):
+                raise TypeError(f"measurement.{name} is {measurement[name]!r}, not a number")
         lists = {name: tuple(measurement[name]) for name in ("blocks", "flags")}
         operators = tuple(OperatorTime(**operator) for operator in inspection["operators"])
         return cls(

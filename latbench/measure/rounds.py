@@ -38,7 +38,6 @@ class Candidate:
     model: Model
     compiled: Compiled
     compile_ms: float
-    runs: int = 1
     wall_ms: list[float] = field(default_factory=list)
     timing_ms: float = 0.0
 
@@ -83,9 +82,9 @@ def _visit(candidate: Candidate, settings: Settings) -> float:
     if settings.cache == "warm":
         run()
     start = time.perf_counter()
-    seconds = [run() for _ in range(candidate.runs)]
+    seconds = [run() for _ in range(settings.runs)]
     end = time.perf_counter()
-    candidate.wall_ms.append((end - start) / candidate.runs * 1e3)
+    candidate.wall_ms.append((end - start) / settings.runs * 1e3)
     candidate.timing_ms += (end - begin) * 1e3
     return min(seconds) * 1e3
 

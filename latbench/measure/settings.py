@@ -15,7 +15,8 @@ class Settings:
         min_rounds: rounds before stopping is considered.
         max_rounds: rounds at which a session stops regardless; what is still wider is flagged ``unstable``.
         max_seconds: seconds of timing at which a session stops regardless.
-        visit_ms: how long the timed runs of one visit should take; at least one run. The fastest counts.
+        runs: timed runs of one visit, of which the fastest counts. The same number for every model of a session: the
+            minimum of more runs is smaller, so that unequal numbers would favour one model over another.
         warmup_ms: how long each model runs before timing; at least three runs.
         cache: ``"warm"``: a throw-away run precedes the timed runs of a visit; ``"cold"``: none does.
         verify: ``"all"`` compares every model's outputs with its module's, ``"sample"`` one in a session (and all
@@ -28,7 +29,7 @@ class Settings:
     min_rounds: int = 12
     max_rounds: int = 64
     max_seconds: float = 60.0
-    visit_ms: float = 4.0
+    runs: int = 4
     warmup_ms: float = 5.0
     cache: Literal["warm", "cold"] = "warm"
     verify: Literal["all", "sample", "none"] = "sample"

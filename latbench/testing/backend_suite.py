@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from latbench import plugins
-from latbench.backend import Backend, Compiled, CompileOptions, Device
+from latbench.backend import Backend, Compiled, CompileOptions, Device, HasMemory, HasOperatorTimes
 from latbench.errors import ModelError, PluginError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
@@ -108,6 +108,31 @@ class BackendSuite:
                 np.testing.assert_allclose(compiled.outputs()[0], model.reference_outputs()[0], atol=1e-3)
         except ModelError as error:
             assert "ONNX" in str(error)  # noqa: PT017 - both outcomes are right
+
+    def test_the_memory_it_tells_grows_with_the_model(self, target: Backend) -> None:
+        """`HasMemory` is optional; a number that says nothing of the model is worse than none."""
+        told = []
+        for width in (8, 512):
+            layer = nn.Linear(width, width)
+            model = Model.from_module(layer, {"x": np.zeros((1, width), np.float32)})
+            with target.compile(model, CompileOptions()) as compiled:
+                if not isinstance(compiled, HasMemory):
+                    return
+                told.append(compiled.memory_mib())
+        # The weights alone, as fp32.
+        assert told[1] - told[0] > 0.9 * (512 * 512 - 8 * 8) * 4 / 2**20
+
+    def test_the_operators_it_tells_are_those_of_the_model(self, target: Backend) -> None:
+        """`HasOperatorTimes` is optional; each operator is told once, and all of them together take some time."""
+        with target.compile(convolutions(4), CompileOptions()) as compiled:
+            if not isinstance(compiled, HasOperatorTimes):
+                return
+            times = compiled.operator_times()
+            compiled.run()
+        assert any("conv" in time.type.lower() for time in times)
+        assert len({(time.type, time.name) for time in times}) == len(times)
+        assert all(math.isfinite(time.ms) and time.ms >= 0 for time in times)
+        assert sum(time.ms for time in times) > 0
 
     def test_an_unknown_option_is_refused_by_name(self, target: Backend) -> None:
         """A misspelt option must not be ignored."""

@@ -1,0 +1,109 @@
+"""The measuring protocol against a truth: scripted drift, preemption and outliers, within 0.5% or flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from latbench.backend import CompileOptions
+from latbench.errors import UsageError
+from latbench.measure.gates import disturbed_rounds
+from latbench.measure.rounds import Task
+from latbench.measure.session import SessionResult, run_session
+from latbench.measure.settings import Settings
+from latbench.model import Model
+from latbench.testing import NullBackend
+
+COSTS = {f"net{k}": ms for k, ms in enumerate(np.geomspace(0.5, 5.0, 13))} | {"ref0": 1.0, "ref1": 1.5, "ref2": 2.0}
+
+
+def session(script: Mapping[str, str], *, costs: Mapping[str, float] = COSTS, **settings: object) -> SessionResult:
+    def task(name: str) -> Task:
+        model = Model(name, {"x": np.zeros((2, 1), np.float32)}, onnx=lambda: b"")
+        return Task("reference" if name.startswith("ref") else "model", name, lambda: model)
+
+    backend = NullBackend(cost_ms=lambda model: costs[model.name])
+    options = CompileOptions(options={"seed": "1", **script})
+    return run_session(backend, [task(name) for name in costs], options, Settings(**settings), seed=3)  # type: ignore[arg-type]
+
+
+def errors(result: SessionResult, costs: Mapping[str, float] = COSTS) -> dict[str, float]:
+    """Relative error of each value after its session's references are divided out."""
+    truth = float(np.exp(np.mean([np.log(ms) for name, ms in costs.items() if name.startswith("ref")])))
+    return {
+        m.subject: m.value / m.reference / (costs[m.subject] / truth) - 1 for m in result.measurements if m.reference
+    }
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {},
+        {"noise": "0.01"},
+        {"noise": "0.005", "drift": "0.1"},
+        {"noise": "0.005", "trend": "0.3"},
+        {"noise": "0.005", "preempted": "0.1"},
+        {"noise": "0.01", "drift": "0.2", "preempted": "0.05", "trend": "0.1"},
+    ],
+    ids=str,
+)
+def test_a_value_is_within_half_a_percent_or_flagged(script: dict[str, str]) -> None:
+    result = session(script, half_width=0.0025)
+    off = errors(result)
+    for m in result.measurements:
+        assert abs(off[m.subject]) < 0.005 or m.flags, (m.subject, off[m.subject])
+    assert np.mean(np.abs(list(off.values()))) < 0.003
+
+
+def test_the_interval_holds_the_truth() -> None:
+    result = session({"noise": "0.02", "drift": "0.1"})
+    off = errors(result)
+    inside = [m.low / m.value - 1 <= -off[m.subject] <= m.high / m.value - 1 for m in result.measurements]
+    assert np.mean(inside) > 0.9
+
+
+def test_a_quiet_machine_stops_early_and_a_noisy_one_at_the_cap() -> None:
+    quiet, noisy = session({"noise": "0.001"}), session({"noise": "0.2"}, max_rounds=20)
+    assert {len(m.blocks) for m in quiet.measurements} == {Settings().min_rounds}
+    assert {len(m.blocks) for m in noisy.measurements} == {20}
+    assert all("unstable" in m.flags for m in noisy.measurements)
+
+
+def test_a_known_delay_appears_in_the_result() -> None:
+    delayed = {**COSTS, "net3": COSTS["net3"] + 0.25}
+    before, after = ({m.subject: m.value for m in session({}, costs=costs).measurements} for costs in (COSTS, delayed))
+    assert after["net3"] - before["net3"] == pytest.approx(0.25, rel=0.005)
+
+
+def test_a_change_of_clock_in_the_middle_is_followed_or_flagged() -> None:
+    """All models take twice as long after a second: as when a neighbour moves in, or the clock steps down."""
+    result = session({"trend": "1.0", "noise": "0.005"})
+    assert all(abs(error) < 0.005 for error in errors(result).values()) or any(m.flags for m in result.measurements)
+
+
+def test_conditions_say_clock_cache_and_batch() -> None:
+    conditions = session({}, cache="cold").conditions
+    assert conditions is not None
+    assert (conditions.clock, conditions.cache, conditions.batch) == ("null", "cold", 2)
+    assert conditions.options["seed"] == "1"
+
+
+def test_cold_visits_run_once_less() -> None:
+    warm, cold = (sum(m.timing_ms for m in session({}, cache=cache).measurements) for cache in ("warm", "cold"))
+    assert cold < warm
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    with pytest.raises(UsageError, match="threads do not fit"):
+        run_session(NullBackend(), [], CompileOptions(threads=10_000), Settings())
+
+
+def test_disturbed_rounds_are_those_in_which_the_references_are_off_together() -> None:
+    rng = np.random.default_rng(0)
+    ms = np.array([1.0, 1.5, 2.0]) * np.exp(0.002 * rng.standard_normal((20, 3)))
+    ms[4] *= 1.05
+    ms[9, 0] *= 2  # one reference alone is an outlier, not a disturbed round
+    assert np.flatnonzero(disturbed_rounds(ms)).tolist() == [4]
+    assert not disturbed_rounds(np.empty((5, 0))).any()

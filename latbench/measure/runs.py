@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from latbench.errors import UsageError
+from latbench.measure.estimate import Z_95
 from latbench.measure.record import read_records
 from latbench.measure.verdict import Interval, Ratio, mean_ratio, ratio
 from latbench.measurement import Conditions
@@ -127,12 +128,8 @@ def read_run(path: str | Path) -> Run:
 def profile_run(profile: Profile, name: str) -> Run:
     """Return the first measurement of every architecture of a profile, with the drift between sessions divided out."""
     space = {"space": str(SpaceSpec.of(profile.space))}
-    entries = []
-    for m in profile.first:
-        scale = profile.value(m) / m.value
-        entries.append(
-            Entry(m.subject, profile.conditions, Interval(m.value * scale, m.low * scale, m.high * scale), space)
-        )
+    scaled = (m.scaled_to(profile.reference) for m in profile.first)
+    entries = (Entry(m.subject, profile.conditions, Interval(m.value, m.low, m.high), space) for m in scaled)
     return Run(name, tuple(entries), is_profile=True, common_error=_reference_error(profile))
 
 
@@ -144,7 +141,7 @@ def _reference_error(profile: Profile) -> float:
     if len(references) > 1:
         return _MEDIAN * float(np.log(list(references.values())).std(ddof=1)) / math.sqrt(len(references))
     # One session does not tell what another would have given; the interval of a single value does.
-    return float(np.median([m.half_width for m in profile.first])) / 1.96 if profile.first else 0.0
+    return float(np.median([m.half_width for m in profile.first])) / Z_95 if profile.first else 0.0
 
 
 def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparison:
@@ -165,7 +162,8 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
     _check_fields(ignore, [*mine.values(), *theirs.values()])
     if not common:
         raise UsageError(_nothing_common(a, b))
-    rows = tuple(_compare(mine[key], theirs[key], ignore) for key in common)
+    common_error = math.hypot(a.common_error, b.common_error)
+    rows = tuple(_compare(mine[key], theirs[key], common_error, ignore) for key in common)
     ratios = [row.ratio for row in rows if row.ratio is not None]
     if not ratios:
         fields = dict.fromkeys(name for row in rows for name in row.differences)
@@ -175,13 +173,13 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
         rows,
         tuple(entry.subject for key, entry in mine.items() if key not in theirs),
         tuple(entry.subject for key, entry in theirs.items() if key not in mine),
-        mean_ratio(ratios, math.hypot(a.common_error, b.common_error)) if a.is_profile else None,
+        mean_ratio(ratios, common_error) if a.is_profile else None,
     )
 
 
-def _compare(a: Entry, b: Entry, ignore: Collection[str]) -> Comparison:
+def _compare(a: Entry, b: Entry, common_error: float, ignore: Collection[str]) -> Comparison:
     differences = [name for name in a.differences(b) if name not in ignore and name.partition(".")[0] not in ignore]
-    return Comparison(a, b, None if differences else ratio(a.interval, b.interval), tuple(differences))
+    return Comparison(a, b, None if differences else ratio(a.interval, b.interval, common_error), tuple(differences))
 
 
 def _by_key(run: Run, ignore: Collection[str]) -> dict[tuple[str, ...], Entry]:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from latbench.errors import DataError
+from latbench.measure.estimate import Z_95
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
 TOLERANCE = 0.02
@@ -49,39 +50,41 @@ class Ratio(Interval):
         return "UNCLEAR"
 
 
-def ratio(a: Interval, b: Interval) -> Ratio:
+def ratio(a: Interval, b: Interval, common_error: float = 0.0) -> Ratio:
     """Return ``b / a``; the two are independent, so that their intervals' widths add in quadrature, in logarithms.
+
+    Args:
+        a: before.
+        b: after.
+        common_error: standard error of the logarithm of what all ratios of two runs share.
 
     Raises:
         DataError: one of the values is not positive.
     """
     if a.value <= 0 or b.value <= 0:
         raise DataError(f"{a.value:g} and {b.value:g} have no ratio: a value is positive")
-    down = math.hypot(_log(b.value, b.low), _log(a.high, a.value))
-    up = math.hypot(_log(b.high, b.value), _log(a.value, a.low))
+    down = math.hypot(_log(b.value, b.low), _log(a.high, a.value), Z_95 * common_error)
+    up = math.hypot(_log(b.high, b.value), _log(a.value, a.low), Z_95 * common_error)
     return _ratio(math.log(b.value / a.value), down, up)
 
 
-def mean_ratio(ratios: Sequence[Ratio], common_error: float) -> Ratio:
+def mean_ratio(ratios: Sequence[Ratio], common_error: float = 0.0) -> Ratio:
     """Return the geometric mean of ratios.
 
     Its interval is Student's t from their spread, which holds what each subject has of its own, in quadrature with what
     they share.
 
     Args:
-        ratios: at least one; of one alone the result is that ratio, widened by what is shared.
-        common_error: standard error of the logarithm of what all of them share.
+        ratios: at least one.
+        common_error: see `ratio`.
     """
-    shared = 1.96 * common_error
     if len(ratios) == 1:
-        only = ratios[0]
-        down, up = _log(only.value, only.low), _log(only.high, only.value)
-        return _ratio(math.log(only.value), math.hypot(down, shared), math.hypot(up, shared))
+        return ratios[0]
     from scipy.stats import t
 
     logs = np.log([r.value for r in ratios])
     own = float(t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    half_width = math.hypot(own, shared)
+    half_width = math.hypot(own, Z_95 * common_error)
     return _ratio(float(logs.mean()), half_width, half_width)
 
 

@@ -223,7 +223,7 @@ class Store:
             "SELECT a.value / coalesce(s.reference, 1) AS first, b.value / coalesce(t.reference, 1) AS again"
             " FROM measurement b JOIN measurement a ON a.kind = b.kind AND a.subject = b.subject AND a.replicate = 0"
             " JOIN session s ON s.name = a.session JOIN session t ON t.name = b.session"
-            " WHERE b.kind = 'architecture' AND b.replicate > 0"
+            " WHERE b.kind = 'architecture' AND b.replicate > 0 AND a.kind <> 'reference'"
         )
         return np.array([tuple(row) for row in rows], dtype=np.float64).reshape(-1, 2)
 
@@ -288,10 +288,12 @@ class Store:
         return None if row is None else row["value"]
 
     def _is_done(self, key: tuple[str, str, int]) -> bool:
-        return any(
-            self._db.execute(f"SELECT 1 FROM {table} WHERE kind = ? AND subject = ? AND replicate = ?", key).fetchone()  # noqa: S608
-            for table in ("measurement", "failure")
+        where = "WHERE kind = ? AND subject = ? AND replicate = ?"
+        queries = (
+            f"SELECT 1 FROM measurement {where} AND kind <> 'reference'",  # noqa: S608 - what the index measured_once needs
+            f"SELECT 1 FROM failure {where}",  # noqa: S608
         )
+        return any(self._db.execute(query, key).fetchone() for query in queries)
 
     def _is_claimed(self, key: tuple[str, str, int]) -> bool:
         row = self._db.execute("SELECT * FROM claim WHERE kind = ? AND subject = ? AND replicate = ?", key).fetchone()

@@ -37,8 +37,9 @@ def main() -> None:
             path = Path(folder) / "a.db"
             with Store(path, identity) as store:
                 start = time.perf_counter()
-                for session in sessions(texts[:count]):
-                    store.add(conditions, session)
+                for replicate, part in enumerate((texts[:count], texts[: count * 3 // 100])):
+                    for session in sessions(part, replicate):
+                        store.add(conditions, session)
                 written = time.perf_counter() - start
                 start = time.perf_counter()
                 assert not store.claim(iter([Subject("architecture", text) for text in texts[:count]]), SESSION)
@@ -53,7 +54,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         figures = (size, size / count * 2**20 / 1e3, written / count * 1e6, resumed, floor, read, peak)
         rows.append([f"{count:,}", *(f"{figure:.3g}" for figure in figures)])
-    print(header("Scale: the store, synthetic DARTS rows of 16 blocks"))
+    print(header("Scale: the store, synthetic DARTS rows of 16 blocks, and 3% blind duplicates"))
     columns = [
         "rows",
         "MiB",
@@ -67,21 +68,15 @@ def main() -> None:
     print(table(columns, rows))
 
 
-def sessions(texts: list[str]) -> Iterator[list[Measurement]]:
+def sessions(texts: list[str], replicate: int) -> Iterator[list[Measurement]]:
     rng = np.random.default_rng(0)
     for number, start in enumerate(range(0, len(texts), SESSION)):
         values = rng.uniform(1, 2, SESSION).tolist()
         blocks = tuple(rng.uniform(1, 2, ROUNDS).tolist())
         yield [
             Measurement(
-                text,
-                "architecture",
-                value,
-                value,
-                value,
-                reference=1.0,
-                blocks=blocks,
-                session=str(number),
+                *(text, "architecture", value, value, value, 1.0, replicate, blocks),
+                session=f"{replicate}.{number}",
                 order=order,
             )
             for order, (text, value) in enumerate(zip(texts[start : start + SESSION], values, strict=False))

@@ -25,13 +25,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=260)
     parser.add_argument("--usual", type=int, default=5, help="architectures for the usual pipeline")
+    parser.add_argument("--half-width", type=float, default=0.02)
+    parser.add_argument("--max-rounds", type=int, default=20)
     arguments = parser.parse_args()
+    settings = Settings(half_width=arguments.half_width, max_rounds=arguments.max_rounds)
     space = DartsSpace()
     print(header("Throughput: DARTS, 8 cells, C=16, 1x3x32x32, ONNX Runtime CPU, one thread"))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         summary = profile_space(
-            space, "onnxruntime", Path(folder) / "a.db", samples=arguments.samples, settings=Settings()
+            space, "onnxruntime", Path(folder) / "a.db", samples=arguments.samples, settings=settings
         )
         seconds = time.perf_counter() - start
     progress = summary.progress

@@ -120,6 +120,13 @@ class Store:
     ) -> None:
         self._db.close()
 
+    def discard_if_empty(self) -> None:
+        """Remove the file if nothing was ever measured: what a mistake began must not stand in the way."""
+        if self.conditions is None and not self.failures():
+            self._db.close()
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
     @property
     def identity(self) -> Identity:
         """What this store is for."""

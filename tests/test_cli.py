@@ -129,6 +129,7 @@ def few_images() -> Any:
 
 
 MISTAKES = [
+    (["profile", *SPACE, "-O", "nose=1", *NULL, "--samples", 1, "--store", "a.db"], "did you mean 'noise'"),
     (["profile", "--space", "drats", "--samples", 1, "--store", "a.db"], "did you mean 'darts'"),
     (["profile", *SPACE, "--backend", "cppu", "--samples", 1, "--store", "a.db"], "did you mean 'cpu'"),
     (["profile", *SPACE, *NULL, "--samples", 0, "--store", "a.db"], "--samples 1 or more"),
@@ -158,6 +159,7 @@ def test_a_mistake_is_explained_and_exits_with_2(
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in re.sub(r"\s+", " ", result.stderr)
     assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir()), "a mistake leaves nothing behind"
 
 
 def test_a_mistake_is_also_one_json_document(tmp_path: Path) -> None:

@@ -70,3 +70,10 @@ def test_the_estimate_scales_with_the_unit(scale: float) -> None:
     data = visits(16, 0)
     scaled = fit(Visits(data.workload, data.ms * scale), WORKLOADS)
     np.testing.assert_allclose(scaled.log_ms, fit(data, WORKLOADS).log_ms + np.log(scale), atol=1e-9)
+
+
+def test_one_workload_alone_keeps_its_noise_in_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    fitted = fit(Visits(np.zeros(64, int), np.exp(0.2 * rng.standard_normal(64))), 1)
+    assert not fitted.drift.any()
+    assert fitted.half_width()[0] > 0.03

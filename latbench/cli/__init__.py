@@ -59,7 +59,7 @@ def _explained(command: Callable[..., None]) -> Callable[..., None]:
                 print_json({"error": {"type": type(error).__name__, "message": str(error)}})
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
         except KeyboardInterrupt:
-            err.print("stopped: what was measured is kept, and the same command continues")
+            err.print("stopped: what is in a store or a folder is kept, and profile and search continue from it")
             raise typer.Exit(_INTERRUPTED) from None
 
     return run

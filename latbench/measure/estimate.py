@@ -63,15 +63,19 @@ class Fit:
 
 
 def fit(visits: Visits, workloads: int, *, iterations: int = 4) -> Fit:
-    """Fit workloads and drift to the visits of a session; every workload needs at least one visit."""
+    """Fit workloads and drift to the visits of a session; every workload needs at least one visit.
+
+    One workload alone has no neighbours that could tell drift from noise: its drift is zero, and widens its interval.
+    """
     y = np.log(visits.ms)
     of_workload = [np.flatnonzero(visits.workload == k) for k in range(workloads)]
     drift = np.zeros_like(y)
     location = np.zeros(workloads)
     for _ in range(iterations):
         location = np.array([np.quantile(y[index] - drift[index], QUANTILE) for index in of_workload])
-        # About one round: as many neighbours in time as there are workloads, so that no workload dominates.
-        drift = _smooth(y - location[visits.workload], window=workloads)
+        if workloads > 1:
+            # About one round: as many neighbours in time as there are workloads, so that no workload dominates.
+            drift = _smooth(y - location[visits.workload], window=workloads)
     residual = y - drift - location[visits.workload]
     return Fit(
         log_ms=location,

@@ -202,7 +202,7 @@ def _conditions(backend: Backend, candidate: Candidate, options: CompileOptions,
         device=replace(device, facts={**host_facts(), **device.facts}),
         precision=options.precision,
         threads=options.threads,
-        batch=next(iter(candidate.model.inputs.values())).shape[0],
+        batch=next((value.shape[0] for value in candidate.model.inputs.values() if value.ndim), 1),
         options=dict(options.options),
     )
 

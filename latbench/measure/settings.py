@@ -33,4 +33,4 @@ class Settings:
     warmup_ms: float = 5.0
     cache: Literal["warm", "cold"] = "warm"
     verify: Literal["all", "sample", "none"] = "sample"
-    between_sessions: float = 0.007
+    between_sessions: float = 0.012

@@ -15,7 +15,7 @@ def run(as_json: opt.AsJson = False) -> None:
     Examples:
       latbench backends
       latbench backends --json
-    """  # noqa: D301
+    """
     from latbench import plugins
 
     kinds = (plugins.BACKENDS, plugins.PREDICTORS, plugins.SPACES, plugins.METERS)

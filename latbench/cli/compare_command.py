@@ -33,7 +33,7 @@ def run(
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
       latbench compare runs/ort.db --plot runs/predictors.png
-    """  # noqa: D301
+    """
     from latbench import plugins
     from latbench.evaluation.comparison import compare, held_out
     from latbench.store import Store

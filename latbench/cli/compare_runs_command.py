@@ -41,7 +41,7 @@ def run(
       latbench compare-runs runs/before.json runs/after.json
       latbench compare-runs runs/fp32.json runs/fp16.json --ignore precision
       latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.01
-    """  # noqa: D301
+    """
     from latbench.measure.runs import compare_runs, read_run
 
     runs = read_run(a), read_run(b)

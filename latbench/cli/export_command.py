@@ -22,7 +22,7 @@ def run(
     Examples:
       latbench export runs/ort.db runs/ort.parquet
       latbench export runs/ort.db runs/ort.csv
-    """  # noqa: D301
+    """
     from latbench.store import Store
     from latbench.tables import export_table
 

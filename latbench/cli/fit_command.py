@@ -29,7 +29,7 @@ def run(
       latbench fit runs/ort.db --predictor mlp --out runs/mlp.safetensors
       latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
-    """  # noqa: D301
+    """
     from latbench.fitting import fit
     from latbench.store import Store
 

@@ -28,7 +28,7 @@ def run(
     Examples:
       latbench import runs/ort.parquet --store runs/copy.db
       latbench import nb201.parquet --space nasbench201 --architecture arch --value titan_rtx_256 --store runs/titan.db
-    """  # noqa: D301
+    """
     from latbench.tables import import_table
 
     rows = import_table(

@@ -43,7 +43,7 @@ def run(
       latbench measure net.onnx --backend onnxruntime --input x:8x3x224x224:float32 --threads 2 --operators
       latbench measure net.pt2 --batch 8 --backend cpu --backend onnxruntime --out runs/before.json
       latbench measure mypackage.models:make_net --backend cpu --backend onnxruntime --json
-    """  # noqa: D301
+    """
     from latbench.backend import CompileOptions
     from latbench.measure import measure_on_backends
     from latbench.measure.record import write_records

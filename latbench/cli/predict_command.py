@@ -29,7 +29,7 @@ def run(
       latbench predict runs/mlp.safetensors "Genotype(normal=[...], normal_concat=range(2, 6), ...)"
       latbench predict runs/mlp.safetensors --file architectures.txt
       latbench spaces darts --samples 5 --json | jq -r '.samples[]' | latbench predict runs/mlp.safetensors --file -
-    """  # noqa: D301
+    """
     from latbench.predictor_file import load_predictor
 
     trained = load_predictor(predictor)

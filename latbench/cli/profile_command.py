@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,8 +28,12 @@ def run(
     batch: opt.Batch = 1,
     half_width: Annotated[float, typer.Option(help="Stop a session at this relative 95% half-width.")] = 0.01,
     max_rounds: Annotated[int, typer.Option(min=2, help="Stop a session after so many rounds.")] = 48,
-    cache: Annotated[str, typer.Option(help="warm: a throw-away run before each timed one; cold: none.")] = "warm",
-    verify: Annotated[str, typer.Option(help="Compare outputs with the module's: all, sample or none.")] = "sample",
+    cache: Annotated[
+        Literal["warm", "cold"], typer.Option(help="warm: a throw-away run before each timed one; cold: none.")
+    ] = "warm",
+    verify: Annotated[
+        Literal["all", "sample", "none"], typer.Option(help="Whose outputs are compared with the module's.")
+    ] = "sample",
     budget: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
     seed: opt.Seed = 0,
     timeout: opt.Timeout = 120.0,
@@ -45,12 +49,12 @@ def run(
       latbench profile --space darts --backend onnxruntime --samples 200 --store runs/ort.db
       latbench profile --space darts -S cells=5 -S channels=8 --samples 100000 --budget 2h --operators --store runs/a.db
       latbench profile --space nasbench201 --backend cuda --batch 64 --samples 1000 --store runs/cuda.db
-    """  # noqa: D301 - \b is how typer keeps the lines of a paragraph
+    """
     from latbench.backend import CompileOptions
     from latbench.measure.settings import Settings
     from latbench.profiling import profile_space
 
-    settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)  # type: ignore[arg-type]
+    settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)
     columns = ("{task.description}", "[dim]{task.fields[note]}")
     with Bar(
         TextColumn(columns[0]),

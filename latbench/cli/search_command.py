@@ -47,7 +47,7 @@ def run(
       latbench search runs/mlp.safetensors --out runs/search
       latbench search runs/mlp.safetensors --targets none,90%,75% --data cifar10.npz --epochs 50 --out runs/cifar
       latbench search runs/mlp.safetensors --targets 1.2 --out runs/fast --json
-    """  # noqa: D301
+    """
     from latbench.predictor_file import load_predictor
     from latbench.search.campaign import search_and_verify
     from latbench.search.data import load_images

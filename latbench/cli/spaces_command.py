@@ -25,7 +25,7 @@ def run(
     Examples:
       latbench spaces
       latbench spaces darts -S cells=5 --samples 2
-    """  # noqa: D301
+    """
     from latbench import plugins
     from latbench.measure.request import operations
     from latbench.space import SpaceSpec

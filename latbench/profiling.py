@@ -33,6 +33,9 @@ MIN_DUPLICATES = 16
 """Share of architectures that are measured again, and how many at least: the noise floor needs pairs."""
 
 
+REFERENCE_DEATHS = 3
+"""How often in a row a worker may die over a reference before the run ends."""
+
 STRETCH = 400
 """Architectures that are measured before the blind duplicates among them, so that a long profile knows its floor."""
 
@@ -194,6 +197,7 @@ class _Run:
         self.deadline = deadline
         self.started = time.monotonic()
         self.between_sessions = BetweenSessions()
+        self.reference_deaths = 0
 
     def begin(self, store: Store, subjects: Sequence[Subject]) -> None:
         done = sum(store.holds(subject) for subject in subjects)
@@ -240,16 +244,21 @@ class _Run:
         try:
             result = running.result(timeout=self.timeout)
         except SessionDiedError as death:
-            if death.index is not None and death.index < len(self.references):
-                raise MeasurementError(f"the reference architectures cannot be measured: {death}") from death
             yield from self._after(death, workers, request)
             return
         _check_references(result)
+        self.reference_deaths = 0
         yield result
 
     def _after(self, death: SessionDiedError, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
         subjects = list(request.subjects)
-        if death.index is not None or len(subjects) == 1:
+        if death.index is not None and death.index < len(self.references):
+            # One that dies once may have been killed; one that dies again and again cannot be measured here.
+            self.reference_deaths += 1
+            if self.reference_deaths == REFERENCE_DEATHS:
+                raise MeasurementError(f"the reference architectures cannot be measured: {death}") from death
+            rest = [subjects]
+        elif death.index is not None or len(subjects) == 1:
             culprit = subjects.pop(0 if death.index is None else death.index - len(self.references))
             yield SessionResult(None, (), (Failure(culprit.kind, culprit.text, str(death), culprit.replicate),))
             rest = [subjects] if subjects else []

@@ -270,7 +270,7 @@ class Store:
             raise StoreError(f"{self.path} is a profile with another {', '.join(differences)}: choose another --store")
 
     def _create(self, identity: Identity) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         with self._transaction("create"):
             if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 return  # another process was faster
@@ -279,6 +279,19 @@ class Store:
             self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._db.execute("INSERT INTO facts VALUES ('identity', ?)", (json.dumps(dataclasses.asdict(identity)),))
+
+    def _write_ahead(self) -> None:
+        """Change the journal's mode; SQLite does not wait for other processes here."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
 
     def _check_conditions(self, conditions: Conditions) -> None:
         known = self.conditions

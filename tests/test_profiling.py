@@ -166,16 +166,25 @@ def test_killed_at_random_moments_it_loses_nothing_and_leaves_no_worker(store: P
 
 def test_a_killed_worker_costs_no_measurement(store: Path) -> None:
     process = start(store)
-    for _ in range(20):
-        time.sleep(0.2)
+    while not (store.exists() and counts(store)):
+        time.sleep(0.1)
+        assert process.poll() is None
+    for _ in range(4):
         for worker in psutil.Process(process.pid).children(recursive=True)[1:]:
             os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(0.7)
     process.terminate()
     process.wait()
     with Store(store) as opened:
         failed = {f.subject for f in opened.failures() if f.replicate == 0}
     summary = run(store, 60)
     assert summary.architectures + len(failed) == 60
+
+
+def test_a_reference_that_kills_its_worker_every_time_ends_the_run(store: Path) -> None:
+    with pytest.raises(MeasurementError, match="SIGABRT"):
+        run(store, 4, fail="crash", failing=references(SPACE)[0].text)
+    assert not store.exists()
 
 
 def test_two_processes_share_the_work(store: Path) -> None:

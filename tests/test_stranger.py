@@ -34,7 +34,10 @@ def test_it_passes_the_contract(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE)]
     run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
-    assert " passed" in run.stdout
+    passed = re.search(r"(\d+) passed", run.stdout)
+    assert passed is not None
+    assert int(passed[1]) == 12, run.stdout
+    assert "skipped" not in run.stdout
 
 
 def test_it_can_be_profiled(environment: dict[str, str], tmp_path: Path) -> None:

@@ -116,6 +116,24 @@ class HasState(Protocol):
         ...
 
 
+@runtime_checkable
+class HasCache(Protocol):
+    """A compiled model whose device has a cache that can be emptied between runs: the L2 of a GPU."""
+
+    def flush_cache(self) -> None:
+        """Evict from the device's cache what earlier runs left there. Called before each run of a cold measurement."""
+        ...
+
+
+@runtime_checkable
+class HasFlags(Protocol):
+    """A compiled model that knows what a reader of its latency should know: ``"launch-bound"``, ..."""
+
+    def flags(self) -> Sequence[str]:
+        """Return what the runs so far showed. Called once, after timing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
     """What one operator takes of an inference.

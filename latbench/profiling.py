@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from latbench import plugins
-from latbench.backend import CompileOptions
+from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.measure.environment import check_threads, divided_cores
@@ -133,9 +133,11 @@ def profile_space(
     check_threads(options.threads)
     spec = SpaceSpec.of(space)
     identity = Identity(spec, backend, options.precision, options.threads, batch, settings.cache, dict(options.options))
-    run = _Run(space, timeout, on_progress, deadline=time.monotonic() + (budget_seconds or float("inf")))
     request = SessionRequest("", backend, options, settings, spec, batch, seed, ())
-    plugins.configure(plugins.BACKENDS, backend, {})  # a mistake in its name must not leave a store behind
+    target: Backend = plugins.configure(plugins.BACKENDS, backend, {})  # a mistake must not leave a store behind
+    # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
+    ahead = target.device().kind == "cpu" and bool(divided_cores(options.threads)[0])
+    run = _Run(space, timeout, on_progress, deadline=time.monotonic() + (budget_seconds or float("inf")), ahead=ahead)
     with Store(store, identity) as opened:
         stretches = plan(space, samples, seed, with_operations=with_operations)
         run.begin(opened, [subject for stretch in stretches for subject in (*stretch.first, *stretch.again)])
@@ -189,12 +191,19 @@ class _Run:
     """One call of `profile_space`: claims, measures and stores session after session."""
 
     def __init__(
-        self, space: SearchSpace, timeout: float, on_progress: Callable[[Progress], None], deadline: float
+        self,
+        space: SearchSpace,
+        timeout: float,
+        on_progress: Callable[[Progress], None],
+        *,
+        deadline: float,
+        ahead: bool,
     ) -> None:
         self.references = references(space)
         self.timeout = timeout
         self.on_progress = on_progress
         self.deadline = deadline
+        self.ahead = int(ahead)
         self.started = time.monotonic()
         self.between_sessions = BetweenSessions()
         self.reference_deaths = 0
@@ -208,8 +217,6 @@ class _Run:
         waiting = iter(subjects)
         if not (claimed := store.claim(waiting, SESSION_SIZE)):
             return
-        # One session is timed while the next one compiles, where there is a core to spare.
-        ahead = 1 if divided_cores(request.options.threads)[0] else 0
         started: deque[tuple[SessionRequest, RunningSession]] = deque()
         with Workers() as workers:
             while started or claimed:
@@ -219,7 +226,7 @@ class _Run:
                     claimed = store.claim(waiting, SESSION_SIZE)
                 else:
                     claimed = []
-                if started and (len(started) > ahead or not claimed):
+                if started and (len(started) > self.ahead or not claimed):
                     part, running = started.popleft()
                     for result in self._results(workers, part, running):
                         self._keep(store, result)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.backend import Compiled
+from latbench.backend import Compiled, HasCache
 from latbench.measure.estimate import Visits, fit
 from latbench.measure.gates import disturbed_rounds
 from latbench.measure.settings import Settings
@@ -81,11 +81,15 @@ def _visit(candidate: Candidate, settings: Settings) -> float:
     begin = time.perf_counter()
     if settings.cache == "warm":
         run()
-    start = time.perf_counter()
-    seconds = [run() for _ in range(settings.runs)]
-    end = time.perf_counter()
-    candidate.wall_ms.append((end - start) / settings.runs * 1e3)
-    candidate.timing_ms += (end - begin) * 1e3
+    seconds, walls = [], []
+    for _ in range(settings.runs):
+        if settings.cache == "cold" and isinstance(candidate.compiled, HasCache):
+            candidate.compiled.flush_cache()
+        start = time.perf_counter()
+        seconds.append(run())
+        walls.append(time.perf_counter() - start)
+    candidate.wall_ms.append(sum(walls) / settings.runs * 1e3)
+    candidate.timing_ms += (time.perf_counter() - begin) * 1e3
     return min(seconds) * 1e3
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Fact, HasState
+from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState
 from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.measure.environment import check_threads, host_facts, host_state
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
@@ -91,12 +91,12 @@ def run_session(
             "repeated_rounds": repeated,
             **{f"{key}_after": value for key, value in _device_state(backend).items()},
         }
-    with timed(seconds, "estimate"):
-        fitted = fit(visits, len(candidates))
-        measurements = tuple(
-            replace(m, session=session, order=order, seed=seed, environment=environment)
-            for order, m in enumerate(_measurements(candidates, visits, fitted, settings))
-        )
+        with timed(seconds, "estimate"):
+            fitted = fit(visits, len(candidates))
+            measurements = tuple(
+                replace(m, session=session, order=order, seed=seed, environment=environment)
+                for order, m in enumerate(_measurements(candidates, visits, fitted, settings))
+            )
     return SessionResult(_conditions(backend, candidates[0], options, settings), measurements, tuple(failures), seconds)
 
 
@@ -182,7 +182,7 @@ def _measurements(
             replicate=candidate.task.replicate,
             blocks=tuple(float(ms) for ms in visits.ms[visits.workload == k]),
             wall=float(np.median(candidate.wall_ms)),
-            flags=raised[k],
+            flags=(*raised[k], *(candidate.compiled.flags() if isinstance(candidate.compiled, HasFlags) else ())),
             digest=candidate.model.digest,
             build_ms=candidate.model.build_ms,
             compile_ms=candidate.compile_ms,

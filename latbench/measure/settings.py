@@ -18,7 +18,8 @@ class Settings:
         runs: timed runs of one visit, of which the fastest counts. The same number for every model of a session: the
             minimum of more runs is smaller, so that unequal numbers would favour one model over another.
         warmup_ms: how long each model runs before timing; at least three runs.
-        cache: ``"warm"``: a throw-away run precedes the timed runs of a visit; ``"cold"``: none does.
+        cache: ``"warm"``: a throw-away run precedes the timed runs of a visit; ``"cold"``: none does, and a cache that
+            the backend can empty (`latbench.backend.HasCache`) is emptied before each of them.
         verify: ``"all"`` compares every model's outputs with its module's, ``"sample"`` one in a session (and all
             once one differs), ``"none"`` none.
         between_sessions: standard deviation, relative, that one session's values of a model have against another's

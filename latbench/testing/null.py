@@ -90,7 +90,7 @@ class NullBackend:
 
     def device(self) -> Device:
         """Return a device without facts."""
-        return Device("null", "null")
+        return Device("null", "cpu")
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
         """Do what the script says.

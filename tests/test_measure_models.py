@@ -136,7 +136,7 @@ def test_the_known_latency_is_measured_and_every_block_of_every_session_kept() -
     measured = measure_model(model(), backend, options=CompileOptions(options={"noise": "0.002"}))
     assert measured.value == pytest.approx(2.0, rel=0.005)
     assert 0 < measured.half_width < 0.005
-    assert len(measured.blocks) == 60 * SESSIONS
+    assert len(measured.blocks) == 24 * SESSIONS
     assert measured.flags == ()
 
 
@@ -263,7 +263,7 @@ def test_records_read_back_as_they_were_written(tmp_path: Path) -> None:
     write_records(copy, [record])
     assert read_records(copy) == [record]
     assert record.inputs == {"x": "1x3x8x8:float32"}
-    assert len(record.measurement.blocks) == 60 * SESSIONS
+    assert len(record.measurement.blocks) == 24 * SESSIONS
 
 
 def test_a_record_that_is_not_whole_is_named(tmp_path: Path) -> None:

@@ -39,23 +39,24 @@ def errors(result: SessionResult, costs: Mapping[str, float] = COSTS) -> dict[st
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "mean_error", "flagged"),
     [
-        {},
-        {"noise": "0.01"},
-        {"noise": "0.005", "drift": "0.1"},
-        {"noise": "0.005", "trend": "0.3"},
-        {"noise": "0.005", "preempted": "0.1"},
-        {"noise": "0.01", "drift": "0.2", "preempted": "0.05", "trend": "0.1"},
+        ({}, 1e-6, 0.0),
+        ({"noise": "0.01"}, 0.002, 0.5),
+        ({"noise": "0.005", "drift": "0.1"}, 0.004, 1.0),
+        ({"noise": "0.005", "trend": "0.3"}, 0.001, 0.1),
+        ({"noise": "0.005", "preempted": "0.1"}, 0.002, 0.1),
+        ({"noise": "0.01", "drift": "0.2", "preempted": "0.05", "trend": "0.1"}, 0.01, 1.0),
     ],
     ids=str,
 )
-def test_a_value_is_within_half_a_percent_or_flagged(script: dict[str, str]) -> None:
+def test_a_value_is_within_half_a_percent_or_flagged(script: dict[str, str], mean_error: float, flagged: float) -> None:
     result = session(script, half_width=0.0025)
     off = errors(result)
     for m in result.measurements:
         assert abs(off[m.subject]) < 0.005 or m.flags, (m.subject, off[m.subject])
-    assert np.mean(np.abs(list(off.values()))) < 0.01
+    assert np.mean(np.abs(list(off.values()))) <= mean_error
+    assert np.mean([bool(m.flags) for m in result.measurements]) <= flagged
 
 
 def test_the_interval_holds_the_truth() -> None:
@@ -80,7 +81,7 @@ def test_a_known_delay_appears_in_the_result() -> None:
 
 def test_a_change_of_clock_in_the_middle_is_followed_or_flagged() -> None:
     """All models take twice as long after a second: as when a neighbour moves in, or the clock steps down."""
-    result = session({"trend": "1.0", "noise": "0.005"})
+    result = session({"trend": "1.0", "noise": "0.005"}, half_width=0.0025)
     assert all(abs(error) < 0.005 for error in errors(result).values()) or any(m.flags for m in result.measurements)
 
 
@@ -106,10 +107,11 @@ def test_more_threads_than_cores_are_refused() -> None:
         run_session(NullBackend(), [], CompileOptions(threads=10_000), Settings())
 
 
-def test_disturbed_rounds_are_those_in_which_the_references_are_off_together() -> None:
+def test_disturbed_rounds_are_those_in_which_the_references_are_slower_together() -> None:
     rng = np.random.default_rng(0)
     ms = np.array([1.0, 1.5, 2.0]) * np.exp(0.002 * rng.standard_normal((20, 3)))
-    ms[4] *= 1.05
+    ms[4] *= 1.15
+    ms[7] /= 1.15  # nothing disturbs a machine into being faster
     ms[9, 0] *= 2  # one reference alone is an outlier, not a disturbed round
     assert np.flatnonzero(disturbed_rounds(ms)).tolist() == [4]
     assert not disturbed_rounds(np.empty((5, 0))).any()

@@ -26,6 +26,9 @@ QUANTILE = 0.25
 GROUPS = 8
 """Groups of consecutive rounds whose disagreement gives the standard error."""
 
+NEGLIGIBLE = 1e-6
+"""Residuals within so little, relative, are the rounding of a clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Visits:
@@ -109,7 +112,7 @@ def _standard_error(residual: Floats) -> float:
 
 def _autocorrelation(residual: Floats) -> float:
     """Return the rank correlation of residuals with those of the next round."""
-    if len(residual) < 2 * GROUPS:
+    if len(residual) < 2 * GROUPS or np.ptp(residual) < NEGLIGIBLE:
         return 0.0
     ranks = np.argsort(np.argsort(residual)).astype(float)
     return float(np.corrcoef(ranks[:-1], ranks[1:])[0, 1])

@@ -29,8 +29,8 @@ SESSIONS = 5
 _HALF_WIDTH = 1.46
 """Half-width of the 95% interval of the lower quartile of five normal numbers, in standard deviations; simulated."""
 
-DEFAULT = Settings(verify="all", min_rounds=60, max_rounds=60, max_seconds=2.0, runs=2)
-"""Of one session, of which there are several: 60 rounds, or fewer of a slow model."""
+DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
+"""Of one session, of which there are several: 24 rounds, or fewer of a slow model."""
 
 
 def measure_model(

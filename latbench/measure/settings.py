@@ -27,11 +27,11 @@ class Settings:
     """
 
     half_width: float = 0.01
-    min_rounds: int = 12
-    max_rounds: int = 64
+    min_rounds: int = 16
+    max_rounds: int = 48
     max_seconds: float = 60.0
-    runs: int = 4
+    runs: int = 6
     warmup_ms: float = 5.0
     cache: Literal["warm", "cold"] = "warm"
     verify: Literal["all", "sample", "none"] = "sample"
-    between_sessions: float = 0.012
+    between_sessions: float = 0.004

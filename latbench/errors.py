@@ -6,6 +6,7 @@
     │   ├── ParseError              a text that is no architecture of the space
     │   ├── ShapeError              an array or alphas of the wrong shape (also a ValueError)
     │   ├── NotDifferentiableError  a predictor that no search can differentiate (also a TypeError)
+    │   ├── NoCounterError          a device whose energy a meter cannot count
     │   ├── ModelError              a model file or factory that cannot be used
     │   ├── StoreError              a store of another space, device or schema; a folder that cannot be written
     │   ├── PredictorFileError      a truncated, foreign or mismatched predictor file
@@ -43,6 +44,10 @@ class ShapeError(UsageError, ValueError):
 
 class NotDifferentiableError(UsageError, TypeError):
     """A predictor has no differentiable form; the message says which ones have."""
+
+
+class NoCounterError(UsageError):
+    """A device has no energy counter that the meter can read; the message says why, and what to use instead."""
 
 
 class ModelError(UsageError):

@@ -12,6 +12,9 @@ from latbench.errors import DataError
 
 SubjectKind = Literal["architecture", "operation", "reference", "model"]
 
+TARGETS = {"latency_ms": "latency", "energy_mj": "energy"}
+"""What a predictor can be asked to predict, and the quantity that this is: the values of ``--target``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -20,7 +23,7 @@ class Conditions:
     Args:
         quantity: ``"latency"``, ``"energy"``, ...
         unit: ``"ms"``, ``"mJ"``, ...
-        clock: what one run was timed with (`latbench.backend.Compiled.clock`).
+        clock: what one run was timed with (`latbench.backend.Compiled.clock`); the meter, if it is energy.
         cache: ``"warm"`` or ``"cold"``: whether a throw-away run precedes the timed ones of a visit.
         backend: the plug-in's name.
         device: the device with its facts, library versions among them.
@@ -74,8 +77,9 @@ class Measurement:
         reference: the geometric mean of the session's references, in the unit; dividing by it makes sessions
             comparable (`latbench.profile.Profile.y`). None where no reference rode along.
         replicate: 0 for the first measurement of a subject, 1 for its blind duplicate in another process.
-        blocks: the value of each visit, in visiting order, before drift is removed.
+        blocks: the value of each visit, in visiting order, before drift is removed; of each window, if it is energy.
         wall: the median wall time of a run around the target's own clock, in ms; None where it is the same clock.
+        mean_power_w: what the device drew while the model ran, idle power included, in W; None where no meter watched.
         flags: ``"unstable"``, ``"drift"``, ...: what a reader should know before trusting the value.
         digest: SHA-256 of the measured ONNX file; empty where the backend ran the module.
         session: names the process that measured; values of one session share its drift and its memory layout.
@@ -97,6 +101,7 @@ class Measurement:
     replicate: int = 0
     blocks: tuple[float, ...] = ()
     wall: float | None = None
+    mean_power_w: float | None = None
     flags: tuple[str, ...] = ()
     digest: str = ""
     session: str = ""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError
-from latbench.model_inputs import Inputs, complete_inputs, sample_input
-from latbench.onnx_file import read_onnx
+from latbench.models.inputs import Inputs, complete_inputs, sample_input
+from latbench.models.onnx_file import read_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

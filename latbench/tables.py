@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FORMATS = (".parquet", ".csv")
+_QUANTITIES = {"ms": "latency", "mJ": "energy"}
 _AS_JSON = ("space", "device", "options", "environment")
 _AS_TEXT = (
     *(*_AS_JSON, "subject", "kind", "session", "digest", "flags", "blocks", "created_at"),
@@ -33,7 +34,7 @@ _AS_TEXT = (
 
 
 def export_table(store: Store, path: str | Path) -> int:
-    """Write every measurement of a store, one row each, and return how many.
+    """Write every measurement of a store's quantity, one row each, and return how many.
 
     The column ``label`` is what predictors are fitted to: the value with the drift between sessions divided out.
 
@@ -95,11 +96,11 @@ def import_table(
             raise DataError(f"{path} does not say which space its architectures belong to: give --space")
         identity = Identity(SpaceSpec.of(space), "imported", "unknown", 1, 1, "unknown", {"table": path.name})
         conditions = Conditions(
-            *("latency" if unit == "ms" else "unknown", unit, "unknown", "unknown", "imported"),
+            *(_QUANTITIES.get(unit, "unknown"), unit, "unknown", "unknown", "imported"),
             *(Device(device or path.stem, "unknown"), "unknown", 1, 1, {"table": path.name}),
         )
         measurements = _foreign(table, space, architecture_column, value_column, path)
-    with Store(store, identity) as opened:
+    with Store(store, identity, quantity=conditions.quantity) as opened:
         before = len(opened.measurements())
         opened.add(conditions, measurements)
         return len(opened.measurements()) - before
@@ -148,7 +149,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
 
 
 def _measurement(row: Mapping[str, Any]) -> Measurement:
-    values = {name: row[name] for name in _names(Measurement)}
+    values = {name: row[name] for name in _names(Measurement) if name in row}  # older tables have fewer columns
     return Measurement(
         **{
             **values,

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.export import Dim, export, save
 
 from latbench.errors import ModelError
-from latbench.exported_program import read_program
 from latbench.model import Model
-from latbench.model_source import open_model
+from latbench.models.exported_program import read_program
+from latbench.models.source import open_model
 from latbench.onnx_export import _write
 from latbench.operators import operators
 

@@ -28,7 +28,7 @@ from latbench.measure.models import SESSIONS, combine
 from latbench.measure.record import ModelRecord, Refusal, read_records, write_records
 from latbench.measurement import Measurement
 from latbench.model import Model
-from latbench.model_source import open_model
+from latbench.models.source import open_model
 from latbench.onnx_export import export_onnx
 from latbench.testing import NullBackend
 from latbench.testing.null import CompiledNull

@@ -18,7 +18,8 @@ from latbench.backend import CompileOptions
 from latbench.errors import MeasurementError, StoreError, UsageError
 from latbench.measure.request import references
 from latbench.measure.settings import Settings
-from latbench.profiling import Summary, distinct, plan, profile_space
+from latbench.profiling import Summary, profile_space
+from latbench.profiling.plan import distinct, plan
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 

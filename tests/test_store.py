@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from latbench.backend import Device
@@ -105,6 +106,41 @@ def test_another_device_is_refused_and_nothing_is_written(store: Store) -> None:
     with pytest.raises(StoreError, match=r"device\.driver"):
         store.add(other, [measurement("b")])
     assert [m.subject for m in store.measurements()] == ["a"]
+
+
+def test_a_claim_outlives_a_change_of_the_clock(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of the clock moves when the machine, and each process, seems to have started."""
+    wanted = [Subject("architecture", "a")]
+    assert store.claim(iter(wanted), 1) == wanted
+    booted, started = psutil.boot_time(), psutil.Process().create_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: booted + 3600)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: started + 3600)
+    with Store(path, IDENTITY) as other:
+        assert other.claim(iter(wanted), 1) == []
+
+
+def test_quantities_have_their_own_rows_conditions_claims_and_failures(store: Store, path: Path) -> None:
+    joules = replace(CONDITIONS, quantity="energy", unit="mJ", clock="power")
+    wanted = [Subject("architecture", name) for name in "abc"]
+    store.add(CONDITIONS, [measurement("a", 1.0)])
+    store.add_failures([Failure("architecture", "b", "crashed")], "now")
+    with Store(path, IDENTITY, quantity="energy") as energy:
+        assert (energy.conditions, energy.measurements(), energy.failures()) == (None, (), ())
+        assert [s.text for s in energy.claim(iter(wanted), 5)] == ["a", "b", "c"]
+        assert [s.text for s in store.claim(iter(wanted), 5)] == ["c"]
+        energy.add(joules, [measurement("a", 200.0, mean_power_w=150.0), measurement("a", 210.0, replicate=1)])
+        assert [m.mean_power_w for m in energy.measurements()] == [150.0, None]
+        assert (energy.count("architecture"), energy.duplicates().tolist()) == (1, [[200.0, 210.0]])
+        assert energy.profile().conditions == joules
+    assert [m.value for m in store.measurements()] == [1.0]
+    assert (store.conditions, store.duplicates().shape) == (CONDITIONS, (0, 2))
+    assert store.quantities == ("energy", "latency")
+
+
+def test_a_value_of_another_quantity_is_not_taken_in(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"open for latency and not for energy.*quantity='energy'"):
+        store.add(replace(CONDITIONS, quantity="energy", unit="mJ"), [measurement("a")])
+    assert store.measurements() == ()
 
 
 def test_another_schema_is_refused(store: Store, path: Path) -> None:

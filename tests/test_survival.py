@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 
 from latbench.errors import StoreError
@@ -126,6 +129,29 @@ def test_ctrl_c_twice_ends_the_run_and_keeps_the_store(tmp_path: Path) -> None:
     after = counts(store)
     assert before.items() <= after.items()
     assert set(after.values()) == {1}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+def test_a_run_that_is_suspended_and_woken_measures_everything_once(tmp_path: Path) -> None:
+    """As a laptop does that is closed: every process stops at once, wherever it is, and goes on later."""
+    store = tmp_path / "a.db"
+    process = start(store)
+    parent = psutil.Process(process.pid)
+    rng = np.random.default_rng(0)
+    while process.poll() is None:
+        time.sleep(rng.uniform(0.2, 1.5))
+        with suppress(psutil.NoSuchProcess):
+            family = [parent, *parent.children(recursive=True)]
+        for stop in (psutil.Process.suspend, psutil.Process.resume):
+            for member in family:
+                with suppress(psutil.NoSuchProcess):
+                    stop(member)
+            time.sleep(0.5)
+    assert process.returncode == 0
+    assert set(counts(store).values()) == {1}
+    with Store(store) as opened:
+        assert opened.count("architecture") == 60
+        assert not opened.failures()
 
 
 def measured(store: Path) -> bool:

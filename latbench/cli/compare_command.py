@@ -22,6 +22,7 @@ def run(
     plot: Annotated[
         Path | None, typer.Option(help="Draw predicted against measured; needs the extra 'report'.")
     ] = None,
+    target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Compare predictors on held-out architectures, beside the measured noise floor.
@@ -33,9 +34,11 @@ def run(
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
       latbench compare runs/ort.db --plot runs/predictors.png
+      latbench compare runs/cuda.db --target energy_mj
     """
     from latbench import plugins
     from latbench.evaluation.comparison import compare, held_out
+    from latbench.measurement import TARGETS
     from latbench.store import Store
 
     registered = plugins.names(plugins.PREDICTORS)
@@ -45,7 +48,7 @@ def run(
         else [n for n in registered if plugins.status(plugins.PREDICTORS, n).available]
     )
     sizes = _sizes(train)
-    with Store(store) as opened:
+    with Store(store, quantity=target and TARGETS[target]) as opened:
         profile = opened.profile()
     comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds)
     if plot is not None:

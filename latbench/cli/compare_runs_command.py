@@ -28,6 +28,7 @@ def run(
     ignore: Annotated[
         list[str] | None, typer.Option(help="A field that may differ, such as precision or device; repeatable.")
     ] = None,
+    target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Say for every common subject whether B is as fast as A.
@@ -43,8 +44,10 @@ def run(
       latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.01
     """
     from latbench.measure.runs import compare_runs, read_run
+    from latbench.measurement import TARGETS
 
-    runs = read_run(a), read_run(b)
+    quantity = target and TARGETS[target]
+    runs = read_run(a, quantity), read_run(b, quantity)
     compared = compare_runs(*runs, ignore=ignore or ())
     if as_json:
         print_json(_document(compared, tolerance))

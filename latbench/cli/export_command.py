@@ -14,19 +14,22 @@ from latbench.cli.console import out, print_json
 def run(
     store: Annotated[Path, typer.Argument(help="The store to read.")],
     table: Annotated[Path, typer.Argument(help="The .parquet or .csv file to write.")],
+    target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Write a store as a Parquet or CSV table, one row a measurement.
+    """Write one quantity of a store as a Parquet or CSV table, one row a measurement.
 
     \b
     Examples:
       latbench export runs/ort.db runs/ort.parquet
       latbench export runs/ort.db runs/ort.csv
+      latbench export runs/cuda.db runs/energy.parquet --target energy_mj
     """
+    from latbench.measurement import TARGETS
     from latbench.store import Store
     from latbench.tables import export_table
 
-    with Store(store) as opened:
+    with Store(store, quantity=target and TARGETS[target]) as opened:
         rows = export_table(opened, table)
     if as_json:
         print_json({"table": str(table), "rows": rows})

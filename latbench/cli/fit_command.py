@@ -19,6 +19,7 @@ def run(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")
     ] = None,
+    target: opt.Target = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -29,13 +30,16 @@ def run(
       latbench fit runs/ort.db --predictor mlp --out runs/mlp.safetensors
       latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
+      latbench fit runs/cuda.db --target energy_mj --out runs/energy.safetensors
     """
     from latbench.fitting import fit
+    from latbench.measurement import TARGETS
     from latbench.store import Store
 
-    with Store(store) as opened:
+    with Store(store, quantity=target and TARGETS[target]) as opened:
         trained = fit(opened.profile(), predictor, samples=samples, seed=seed, **opt.literals(param, "--param"))
-    path = to or store.with_name(f"{store.stem}-{predictor.replace(':', '.')}.safetensors")
+    name = predictor.replace(":", ".") + (f"-{target}" if target else "")
+    path = to or store.with_name(f"{store.stem}-{name}.safetensors")
     trained.save(path)
     if as_json:
         print_json({"predictor": str(path), "plugin": predictor, "facts": dict(trained.facts)})

@@ -18,7 +18,7 @@ def run(
     space_option: opt.SpaceOptions = None,
     architecture: Annotated[str, typer.Option(help="Column of the architectures.")] = "subject",
     value: Annotated[str, typer.Option(help="Column of the values.")] = "value",
-    unit: Annotated[str, typer.Option(help="Unit of the values.")] = "ms",
+    unit: Annotated[str, typer.Option(help="Unit of the values: ms is latency, mJ energy.")] = "ms",
     device: Annotated[str, typer.Option(help="Name of the device they were measured on.")] = "",
     as_json: opt.AsJson = False,
 ) -> None:

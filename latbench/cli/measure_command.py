@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +28,7 @@ def run(
     operators: Annotated[
         bool, typer.Option("--operators", help="Also show the share of each operator, where a backend can tell.")
     ] = False,
+    timeout: opt.Timeout = 120.0,
     to: Annotated[Path | None, typer.Option("--out", help="Write the records to this .json file.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -45,27 +45,35 @@ def run(
       latbench measure mypackage.models:make_net --backend cpu --backend onnxruntime --json
     """
     from latbench.backend import CompileOptions
-    from latbench.measure import measure_on_backends
+    from latbench.measure.isolated import measure_source
     from latbench.measure.record import write_records
-    from latbench.model_source import open_model
 
     options = CompileOptions(precision, threads, opt.pairs(option, "--option"))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        model = open_model(source, inputs or [], batch=batch)
-        results = measure_on_backends(model, backend, options=options, with_operators=operators)
-    for warning in caught:
-        err.print(f"note: {warning.message}", markup=False)
-    records = [result for result in results if isinstance(result, ModelRecord)]
-    refusals = [result for result in results if isinstance(result, Refusal)]
+    with err.status(f"measuring {source}"):
+        result = measure_source(
+            source,
+            backend,
+            inputs=inputs or [],
+            batch=batch,
+            options=options,
+            with_operators=operators,
+            timeout=timeout,
+        )
+    for note in result.notes:
+        err.print(f"note: {note}", markup=False)
+    records = [each for each in result.results if isinstance(each, ModelRecord)]
+    refusals = [each for each in result.results if isinstance(each, Refusal)]
     if not records:
         _refuse(refusals)
     if to is not None:
         write_records(to, records)
     if as_json:
-        print_json([_document(result) for result in results])
+        print_json([_document(each) for each in result.results])
         return
-    _print(results, title=f"{model.name}, {', '.join(f'{k} {v}' for k, v in records[0].inputs.items())}, {precision}")
+    _print(
+        result.results,
+        title=f"{result.name}, {', '.join(f'{k} {v}' for k, v in records[0].inputs.items())}, {precision}",
+    )
     for record in records:
         if operators:
             _print_operators(record)

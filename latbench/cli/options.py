@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,10 @@ Precision = Annotated[str, typer.Option(help="Numeric precision of the compiled 
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Inputs of one inference.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Target = Annotated[
+    Literal["latency_ms", "energy_mj"] | None,
+    typer.Option("--target", help="What to read of a store that holds both; unless given, what it holds, or latency."),
+]
 Timeout = Annotated[float, typer.Option(help="Seconds that one model may take to compile before it counts as failed.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

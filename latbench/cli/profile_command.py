@@ -12,7 +12,8 @@ from rich.progress import Progress as Bar
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json
-from latbench.profiling import Progress, Summary
+from latbench.profiling import Summary
+from latbench.profiling.passes import Progress
 
 
 def run(
@@ -34,6 +35,10 @@ def run(
     verify: Annotated[
         Literal["all", "sample", "none"], typer.Option(help="Whose outputs are compared with the module's.")
     ] = "sample",
+    meter: Annotated[
+        str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench backends'.")
+    ] = None,
+    window: Annotated[str, typer.Option(help="How long a metered model runs at a time, of three times.")] = "5s",
     budget: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
     seed: opt.Seed = 0,
     timeout: opt.Timeout = 120.0,
@@ -44,11 +49,15 @@ def run(
     An interrupted run continues with the same command. Some architectures are measured twice, unknown to the
     predictors: their disagreement is the noise floor.
 
+    With --meter, a second pass measures the energy of the same architectures. It counts whatever else the device does,
+    and takes about 20 seconds each with windows of 5s.
+
     \b
     Examples:
       latbench profile --space darts --backend onnxruntime --samples 200 --store runs/ort.db
       latbench profile --space darts -S cells=5 -S channels=8 --samples 100000 --budget 2h --operators --store runs/a.db
       latbench profile --space nasbench201 --backend cuda --batch 64 --samples 1000 --store runs/cuda.db
+      latbench profile --space nasbench201 --backend cuda --meter power --samples 300 --store runs/cuda.db
     """
     from latbench.backend import CompileOptions
     from latbench.measure.settings import Settings
@@ -66,9 +75,12 @@ def run(
         console=err,
         disable=as_json,
     ) as bar:
-        line = bar.add_task("measuring", total=None, note="starting workers")
+        lines = {"latency": bar.add_task("measuring", total=None, note="starting workers")}
 
         def draw(progress: Progress) -> None:
+            if progress.quantity not in lines:
+                lines[progress.quantity] = bar.add_task(f"measuring {progress.quantity}", total=None, note="")
+            line = lines[progress.quantity]
             bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
 
         summary = profile_space(
@@ -81,14 +93,19 @@ def run(
             settings=settings,
             batch=batch,
             with_operations=operators,
+            meter=meter,
+            window_s=opt.seconds(window) or 0.0,
             budget_seconds=opt.seconds(budget),
             timeout=timeout,
             on_progress=draw,
         )
     if as_json:
         print_json(_document(summary))
-    else:
-        _print(summary)
+        return
+    _print(summary)
+    if summary.energy is not None:
+        out.print()
+        _print(summary.energy)
 
 
 def _note(progress: Progress) -> str:
@@ -102,8 +119,9 @@ def _note(progress: Progress) -> str:
 
 def _print(summary: Summary) -> None:
     progress = summary.progress
+    of = "" if progress.quantity == "latency" else f", {progress.quantity}"
     out.print(
-        f"{summary.store}: {summary.architectures} architectures, {summary.operations} operations, "
+        f"{summary.store}{of}: {summary.architectures} architectures, {summary.operations} operations, "
         f"{len(summary.failures)} failures; {progress.measured} new at {progress.per_hour:,.0f} an hour"
     )
     out.print(f"noise floor: {summary.noise_floor}")
@@ -114,7 +132,7 @@ def _print(summary: Summary) -> None:
 
 
 def _document(summary: Summary) -> dict[str, object]:
-    return {
+    document: dict[str, object] = {
         "store": str(summary.store),
         "architectures": summary.architectures,
         "operations": summary.operations,
@@ -125,3 +143,4 @@ def _document(summary: Summary) -> dict[str, object]:
         "noise_floor": dataclasses.asdict(summary.noise_floor),
         "failures": [dataclasses.asdict(failure) for failure in summary.failures],
     }
+    return document if summary.energy is None else {**document, "energy": _document(summary.energy)}

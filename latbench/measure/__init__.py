@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from latbench.backend import CompileOptions
+from latbench.measure.energy import EnergySettings, measure_energy
 from latbench.measure.models import measure_model, measure_on_backends, session_name, succeeded
 from latbench.measure.request import SessionRequest, Subject, references
 from latbench.measure.settings import Settings
@@ -13,7 +15,7 @@ from latbench.measure.workers import Workers
 from latbench.measurement import Measurement
 from latbench.space import Architecture, SearchSpace, SpaceSpec
 
-__all__ = ["measure_architectures", "measure_model", "measure_on_backends"]
+__all__ = ["EnergySettings", "measure_architectures", "measure_energy", "measure_model", "measure_on_backends"]
 
 
 def measure_architectures(
@@ -24,6 +26,7 @@ def measure_architectures(
     options: CompileOptions | None = None,
     settings: Settings | None = None,
     batch: int = 1,
+    energy: EnergySettings | None = None,
     timeout: float = 120.0,
 ) -> list[Measurement]:
     """Measure architectures together with their space's references, in a process of its own.
@@ -35,25 +38,27 @@ def measure_architectures(
         options: how they are compiled.
         settings: how they are measured.
         batch: inputs of one inference.
+        energy: measures energy, in mJ, and without the references.
         timeout: seconds that one may take to compile.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses.
+        UsageError: an unknown backend, options that it refuses, a device whose energy the meter cannot count.
         MeasurementError: one of them cannot be compiled or run.
     """
-    name = session_name()
+    name, settings = session_name(), settings or Settings(verify="all")
+    subjects = [Subject("architecture", text) for text in dict.fromkeys(map(str, architectures))]
+    if energy is not None:
+        settings = replace(settings, max_seconds=energy.max_seconds(len(subjects)))
     request = SessionRequest(
         session=name,
         backend=backend,
         options=options or CompileOptions(),
-        settings=settings or Settings(verify="all"),
+        settings=settings,
         space=SpaceSpec.of(space),
         batch=batch,
         seed=zlib.crc32(name.encode()),
-        subjects=(
-            *references(space),
-            *(Subject("architecture", text) for text in dict.fromkeys(map(str, architectures))),
-        ),
+        subjects=(*(references(space) if energy is None else ()), *subjects),
+        energy=energy,
     )
     with Workers() as workers:
         measured = succeeded(workers.run(request, timeout=timeout)).measurements

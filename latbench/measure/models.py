@@ -20,7 +20,7 @@ from latbench.measure.estimate import QUANTILE
 from latbench.measure.inspection import inspect_model
 from latbench.measure.record import ModelRecord, Refusal
 from latbench.measure.rounds import Task
-from latbench.measure.session import SessionResult, run_session
+from latbench.measure.session import Notify, SessionResult, run_session
 from latbench.measure.settings import Settings
 from latbench.measurement import Conditions, Measurement
 from latbench.model import Model
@@ -55,7 +55,7 @@ def measure_model(
         MeasurementError: the model cannot be compiled or run.
     """
     target: Backend = plugins.configure(plugins.BACKENDS, backend, {}) if isinstance(backend, str) else backend
-    (result,) = _in_turns(model, {target.name: target}, options or CompileOptions(), settings, seed).values()
+    (result,) = _in_turns(model, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
     if isinstance(result, Refusal):
         raise result.error
     return result[1]
@@ -69,6 +69,7 @@ def measure_on_backends(
     settings: Settings = DEFAULT,
     seed: int = 0,
     with_operators: bool = False,
+    notify: Notify = lambda phase, index: None,
 ) -> list[ModelRecord | Refusal]:
     """Measure one model on several backends in this process, their sessions in turns, and all that they tell of it.
 
@@ -81,6 +82,7 @@ def measure_on_backends(
         settings: how each of the sessions measures.
         seed: recorded.
         with_operators: whether to profile the operators, where a backend can.
+        notify: hears of the phases of each session.
     """
     options = options or CompileOptions()
     results: dict[str, ModelRecord | Refusal] = {}
@@ -91,7 +93,7 @@ def measure_on_backends(
         except LatbenchError as error:
             results[name] = Refusal(name, error)
     inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
-    for name, result in _in_turns(model, targets, options, settings, seed).items():
+    for name, result in _in_turns(model, targets, options, settings, seed=seed, notify=notify).items():
         if isinstance(result, Refusal):
             results[name] = result
             continue
@@ -119,7 +121,13 @@ def session_name() -> str:
 
 
 def _in_turns(
-    model: Model, backends: Mapping[str, Backend], options: CompileOptions, settings: Settings, seed: int
+    model: Model,
+    backends: Mapping[str, Backend],
+    options: CompileOptions,
+    settings: Settings,
+    *,
+    seed: int,
+    notify: Notify = lambda phase, index: None,
 ) -> dict[str, tuple[Conditions, Measurement] | Refusal]:
     """Run the sessions of each backend."""
     task, session = Task("model", model.name, lambda: model), session_name()
@@ -131,7 +139,9 @@ def _in_turns(
             if name in refused:
                 continue
             try:
-                result = succeeded(run_session(backend, [task], options, settings, seed=seed + turn, session=session))
+                result = succeeded(
+                    run_session(backend, [task], options, settings, seed=seed + turn, session=session, notify=notify)
+                )
             except LatbenchError as error:
                 refused[name] = Refusal(name, error)
                 continue

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from latbench import plugins
 from latbench.backend import CompileOptions
 from latbench.errors import ParseError
+from latbench.measure.energy import EnergySettings
+from latbench.measure.energy_session import run_energy_session
 from latbench.measure.rounds import Task
 from latbench.measure.session import Notify, SessionResult, run_session
 from latbench.measure.settings import Settings
@@ -44,6 +48,7 @@ class SessionRequest:
         batch: inputs of one inference.
         seed: draws the visiting order.
         subjects: what to measure, references among them.
+        energy: how their energy is measured; None measures latency.
     """
 
     session: str
@@ -54,6 +59,7 @@ class SessionRequest:
     batch: int
     seed: int
     subjects: tuple[Subject, ...]
+    energy: EnergySettings | None = None
 
     def to_json(self) -> str:
         """Write the request as one line of JSON."""
@@ -63,6 +69,7 @@ class SessionRequest:
     def from_json(cls, text: str) -> SessionRequest:
         """Read what `to_json` wrote."""
         values = json.loads(text)
+        energy = values["energy"]
         return cls(
             **{
                 **values,
@@ -70,16 +77,20 @@ class SessionRequest:
                 "settings": Settings(**values["settings"]),
                 "space": SpaceSpec(**values["space"]),
                 "subjects": tuple(Subject(**subject) for subject in values["subjects"]),
+                "energy": None if energy is None else EnergySettings(**energy),
             }
         )
 
+    def read_result(self, values: Mapping[str, Any]) -> SessionResult:
+        """Read what `SessionResult.to_json` wrote."""
+        return SessionResult.from_json(values)
+
     def run(self, notify: Notify) -> SessionResult:
-        """Run the session in this process; see `latbench.measure.session.run_session`."""
+        """Run the session in this process; see `run_session` and `run_energy_session`."""
         backend = plugins.configure(plugins.BACKENDS, self.backend, {})
         tasks = _tasks(self.subjects, self.space.create(), self.batch)
-        result = run_session(
-            backend, tasks, self.options, self.settings, seed=self.seed, session=self.session, notify=notify
-        )
+        run = run_session if self.energy is None else partial(run_energy_session, energy=self.energy)
+        result = run(backend, tasks, self.options, self.settings, seed=self.seed, session=self.session, notify=notify)
         if result.conditions is None:
             return result
         # The records say what loads the backend again, which for a class that is not installed is not its name.

@@ -103,8 +103,12 @@ class RunComparison:
     mean: Ratio | None = None
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path, quantity: str | None = None) -> Run:
     """Read the records that ``latbench measure --out`` wrote (.json), or a store of ``latbench profile``.
+
+    Args:
+        path: the file.
+        quantity: which one of a store (`latbench.store.Store`).
 
     Raises:
         StoreError: the file is missing, or is neither.
@@ -121,7 +125,7 @@ def read_run(path: str | Path) -> Run:
             for record in read_records(path)
         )
         return Run(path.name, tuple(entries))
-    with Store(path) as store:
+    with Store(path, quantity=quantity) as store:
         return profile_run(store.profile(), path.name)
 
 
@@ -167,6 +171,8 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
     ratios = [row.ratio for row in rows if row.ratio is not None]
     if not ratios:
         fields = dict.fromkeys(name for row in rows for name in row.differences)
+        if "quantity" in fields:
+            raise UsageError(f"{rows[0].why_not()}: compare runs of one quantity; --target chooses that of a store")
         flags = " ".join(f"--ignore {name}" for name in fields)
         raise UsageError(f"{rows[0].why_not()}: measure again with equal ones, or compare all the same with {flags}")
     return RunComparison(
@@ -204,6 +210,8 @@ def _check_fields(ignore: Collection[str], entries: Sequence[Entry]) -> None:
         known |= {*entry.conditions.to_json(), *entry.more}
     known |= {f"device.{name}" for entry in entries for name in ("name", "kind", *entry.conditions.device.facts)}
     for name in ignore:
+        if name in ("quantity", "unit"):
+            raise UsageError(f"--ignore {name}: different quantities have no ratio, so it must be equal")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(sorted(known))}"

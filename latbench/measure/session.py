@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,24 @@ class SessionResult:
     failures: tuple[Failure, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> SessionResult:
+        """Read what `to_json` wrote."""
+        conditions = values["conditions"]
+        return cls(
+            conditions=None if conditions is None else Conditions.from_json(conditions),
+            measurements=tuple(
+                Measurement(**{**m, "blocks": tuple(m["blocks"]), "flags": tuple(m["flags"])})
+                for m in values["measurements"]
+            ),
+            failures=tuple(Failure(**failure) for failure in values["failures"]),
+            seconds=values["seconds"],
+        )
+
 
 Notify = Callable[[str, int], None]
 """Called with a phase: ``"compiling"`` and ``"warming"`` with the index of a task, ``"compiled"`` and ``"timing"`` with
@@ -64,10 +83,54 @@ def run_session(
     Raises:
         UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
     """
-    check_threads(options.threads)
     rng = np.random.default_rng(seed)
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
+    with prepared(
+        backend, tasks, options, settings, rng=rng, failures=failures, seconds=seconds, notify=notify
+    ) as candidates:
+        if not candidates:
+            return SessionResult(None, (), tuple(failures), seconds)
+        notify("timing", -1)
+        before = {**host_state(), **device_state(backend)}
+        with timed(seconds, "time"):
+            visits, repeated = visit_in_rounds(candidates, settings, rng)
+        environment = {
+            **before,
+            "repeated_rounds": repeated,
+            **{f"{key}_after": value for key, value in device_state(backend).items()},
+        }
+        with timed(seconds, "estimate"):
+            fitted = fit(visits, len(candidates))
+            measurements = tuple(
+                replace(m, session=session, order=order, seed=seed, environment=environment)
+                for order, m in enumerate(_measurements(candidates, visits, fitted, settings))
+            )
+    return SessionResult(
+        latency_conditions(backend, candidates[0], options, settings), measurements, tuple(failures), seconds
+    )
+
+
+@contextmanager
+def prepared(
+    backend: Backend,
+    tasks: Sequence[Task],
+    options: CompileOptions,
+    settings: Settings,
+    *,
+    rng: np.random.Generator,
+    failures: list[Failure],
+    seconds: dict[str, float],
+    notify: Notify,
+) -> Iterator[list[Candidate]]:
+    """Compile the tasks, check outputs, wait to be asked for, and warm up: yield the candidates that came through.
+
+    Leaving frees them all. What fails is added to `failures`, what each phase takes to `seconds`.
+
+    Raises:
+        UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
+    """
+    check_threads(options.threads)
     with ExitStack() as stack:
         candidates = []
         with timed(seconds, "build and compile"):
@@ -80,24 +143,7 @@ def run_session(
         notify("compiled", -1)
         with timed(seconds, "warm up"):
             candidates = [c for c in candidates if _warmed_up(c, settings, failures, notify)]
-        if not candidates:
-            return SessionResult(None, (), tuple(failures), seconds)
-        notify("timing", -1)
-        before = {**host_state(), **_device_state(backend)}
-        with timed(seconds, "time"):
-            visits, repeated = visit_in_rounds(candidates, settings, rng)
-        environment = {
-            **before,
-            "repeated_rounds": repeated,
-            **{f"{key}_after": value for key, value in _device_state(backend).items()},
-        }
-        with timed(seconds, "estimate"):
-            fitted = fit(visits, len(candidates))
-            measurements = tuple(
-                replace(m, session=session, order=order, seed=seed, environment=environment)
-                for order, m in enumerate(_measurements(candidates, visits, fitted, settings))
-            )
-    return SessionResult(_conditions(backend, candidates[0], options, settings), measurements, tuple(failures), seconds)
+        yield candidates
 
 
 @contextmanager
@@ -191,7 +237,10 @@ def _measurements(
         )
 
 
-def _conditions(backend: Backend, candidate: Candidate, options: CompileOptions, settings: Settings) -> Conditions:
+def latency_conditions(
+    backend: Backend, candidate: Candidate, options: CompileOptions, settings: Settings
+) -> Conditions:
+    """Return what the latencies of a session share."""
     device = backend.device()
     return Conditions(
         quantity="latency",
@@ -207,7 +256,8 @@ def _conditions(backend: Backend, candidate: Candidate, options: CompileOptions,
     )
 
 
-def _device_state(backend: Backend) -> Mapping[str, Fact]:
+def device_state(backend: Backend) -> Mapping[str, Fact]:
+    """Return what moves of a backend's device, where it can tell."""
     return backend.state() if isinstance(backend, HasState) else {}
 
 

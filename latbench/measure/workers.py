@@ -14,15 +14,32 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Protocol, Self, TypeVar
 from weakref import WeakSet
 
 from latbench import errors
 from latbench.errors import MeasurementError, WorkerDiedError
-from latbench.measure.request import SessionRequest
-from latbench.measure.session import Failure, SessionResult
+from latbench.measure.settings import Settings
 from latbench.measure.zygote import PID
-from latbench.measurement import Conditions, Measurement
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+class Request(Protocol[Result_co]):
+    """What a worker can be asked for; `latbench.measure.zygote` knows its class by name."""
+
+    @property
+    def settings(self) -> Settings:
+        """How it is measured: a session may take as long as it is allowed to be timed."""
+        ...
+
+    def to_json(self) -> str:
+        """Write the request as one line of JSON."""
+        ...
+
+    def read_result(self, values: Mapping[str, Any]) -> Result_co:
+        """Read the result that the worker wrote."""
+        ...
 
 
 class SessionDiedError(WorkerDiedError):
@@ -65,17 +82,17 @@ class Workers:
         self._zygote.wait()
         self._stderr.close()
 
-    def start(self, request: SessionRequest) -> RunningSession:
+    def start(self, request: Request[Result_co]) -> RunningSession[Result_co]:
         """Start a session: it compiles, on cores that no session is timed on, and then waits to be asked for."""
         ours, theirs = socket.socketpair()
         spoken = self._stderr.seek(0, os.SEEK_END)
         with theirs:
             pid = self._ask(b"f", theirs.fileno())
         self._connections.add(ours)
-        ours.sendall(request.to_json().encode() + b"\n")
-        return RunningSession(self, pid, ours, request.settings.max_seconds, spoken)
+        ours.sendall(f"{type(request).__name__} {request.to_json()}\n".encode())
+        return RunningSession(self, pid, ours, request, spoken)
 
-    def run(self, request: SessionRequest, *, timeout: float = 120.0) -> SessionResult:
+    def run(self, request: Request[Result_co], *, timeout: float = 120.0) -> Result_co:
         """Run one session from start to end; see `RunningSession.result`."""
         return self.start(request).result(timeout=timeout)
 
@@ -106,14 +123,16 @@ class Workers:
         return lines[-1].strip() if lines else ""
 
 
-class RunningSession:
+class RunningSession(Generic[Result_co]):
     """A session in a worker process."""
 
-    def __init__(self, workers: Workers, pid: int, connection: socket.socket, max_seconds: float, spoken: int) -> None:
+    def __init__(
+        self, workers: Workers, pid: int, connection: socket.socket, request: Request[Result_co], spoken: int
+    ) -> None:
         self._workers, self._pid, self._connection, self._spoken = workers, pid, connection, spoken
-        self._max_seconds = max_seconds
+        self._request = request
 
-    def result(self, *, timeout: float = 120.0) -> SessionResult:
+    def result(self, *, timeout: float = 120.0) -> Result_co:
         """Let the session be timed and return what it measured.
 
         Args:
@@ -136,7 +155,7 @@ class RunningSession:
         self._workers.wait(self._pid, self._spoken)
         return result
 
-    def _converse(self, timeout: float) -> SessionResult:
+    def _converse(self, timeout: float) -> Result_co:
         index: int | None = None
         limit = timeout
         lines = _Lines(self._connection)
@@ -154,9 +173,9 @@ class RunningSession:
                 case "compiled":
                     self._send(b"time\n", index)
                 case "timing":
-                    index, limit = None, timeout + self._max_seconds
+                    index, limit = None, timeout + self._request.settings.max_seconds
                 case "finished":
-                    return _result(event["result"])
+                    return self._request.read_result(event["result"])
                 case "refused":
                     raise getattr(errors, event["error"], MeasurementError)(event["message"])
                 case _:
@@ -197,19 +216,6 @@ class _Lines:
         line, _, self._buffer = self._buffer.partition(b"\n")
         event: dict[str, Any] = json.loads(line)
         return event
-
-
-def _result(values: Mapping[str, Any]) -> SessionResult:
-    conditions = values["conditions"]
-    return SessionResult(
-        conditions=None if conditions is None else Conditions.from_json(conditions),
-        measurements=tuple(
-            Measurement(**{**m, "blocks": tuple(m["blocks"]), "flags": tuple(m["flags"])})
-            for m in values["measurements"]
-        ),
-        failures=tuple(Failure(**failure) for failure in values["failures"]),
-        seconds=values["seconds"],
-    )
 
 
 def _environment() -> dict[str, str]:

@@ -9,7 +9,6 @@ The end of the socket means that the parent is gone.
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import gc
 import importlib
 import json
@@ -23,10 +22,12 @@ import threading
 from latbench.errors import LatbenchError
 from latbench.measure.environment import divided_cores
 from latbench.measure.request import SessionRequest
+from latbench.measure.source_request import SourceRequest
 
 PID = struct.Struct("q")
 _PRELOAD = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.session")
 _PR_SET_PDEATHSIG = 1
+_REQUESTS: dict[str, type[SessionRequest | SourceRequest]] = {r.__name__: r for r in (SessionRequest, SourceRequest)}
 
 
 def main() -> None:
@@ -62,7 +63,8 @@ def _serve(connection: socket.socket) -> None:
         stream.flush()
 
     try:
-        request = SessionRequest.from_json(stream.readline())
+        name, _, text = stream.readline().partition(" ")
+        request = _REQUESTS[name].from_json(text)
         compiling, timing = divided_cores(request.options.threads)
         _pin(compiling or timing)
 
@@ -73,7 +75,7 @@ def _serve(connection: socket.socket) -> None:
                 _pin(timing)
 
         result = request.run(notify)
-        send(event="finished", result=dataclasses.asdict(result))
+        send(event="finished", result=result.to_json())
     except LatbenchError as error:
         send(event="refused", error=type(error).__name__, message=str(error))
     except BaseException as error:  # noqa: BLE001 - a forked process must never return into the zygote's loop

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from latbench.backend import CompileOptions
 from latbench.errors import UsageError
-from latbench.measure import measure_architectures
+from latbench.measure import EnergySettings, measure_architectures
 from latbench.measurement import Measurement
 from latbench.search.darts import search_architecture
 from latbench.search.latency_loss import LatencyLoss
@@ -134,8 +134,9 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
     """Measure under the predictor's conditions, with the drift since its profile divided out."""
     conditions = predictor.conditions
     options = CompileOptions(conditions.precision, conditions.threads, conditions.options)
+    energy = EnergySettings(meter=conditions.clock) if conditions.quantity == "energy" else None
     measured = measure_architectures(
-        predictor.space, architectures, conditions.backend, options=options, batch=conditions.batch
+        predictor.space, architectures, conditions.backend, options=options, batch=conditions.batch, energy=energy
     )
     return [m.scaled_to(predictor.facts.get("reference")) for m in measured]
 

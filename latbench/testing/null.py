@@ -116,6 +116,9 @@ class NullBackend:
 class VirtualClock:
     """The seconds that all models of one backend share, and a random walk along them."""
 
+    total_seconds: ClassVar[float] = 0.0
+    """Of all clocks of this process: what `latbench.testing.NullMeter` bills."""
+
     def __init__(self) -> None:
         self.seconds = 0.0
         self._company: list[int] = []
@@ -137,6 +140,7 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.seconds += seconds
+        VirtualClock.total_seconds += seconds
         self._walk = self.walk + math.sqrt(seconds) * float(self._rng.standard_normal())
 
 

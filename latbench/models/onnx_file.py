@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latbench.errors import ModelError
-from latbench.model_inputs import DeclaredInput
+from latbench.models.inputs import DeclaredInput
 
 if TYPE_CHECKING:
     import onnx

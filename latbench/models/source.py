@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from latbench.errors import LatbenchError, ModelError
 from latbench.model import Model
-from latbench.model_inputs import DeclaredInput, InputRequest, complete_inputs, requested_inputs, with_batch
-from latbench.onnx_file import read_onnx
+from latbench.models.inputs import DeclaredInput, InputRequest, complete_inputs, requested_inputs, with_batch
+from latbench.models.onnx_file import read_onnx
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ def _from_onnx(path: Path, requests: Sequence[InputRequest], batch: int | None) 
 
 
 def _from_export(path: Path, requests: Sequence[InputRequest], batch: int | None) -> Model:
-    from latbench.exported_program import read_program
+    from latbench.models.exported_program import read_program
 
     file = read_program(path)
     samples = {name: with_batch(value, batch) for name, value in file.samples.items()}

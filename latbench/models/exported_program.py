@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from latbench.errors import ModelError
-from latbench.model_inputs import DeclaredInput
+from latbench.models.inputs import DeclaredInput
 from latbench.quiet import quiet
 
 _PLAIN = ("models/", "data/weights/", "data/sample_inputs/", "extra/", ".data/", "data/constants/tensor_")

@@ -1,0 +1,63 @@
+"""The energy counter of NVIDIA GPUs, read through the driver (NVML)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pynvml
+
+from latbench.backend import Device
+from latbench.errors import MeasurementError, NoCounterError, PluginError
+
+
+class PowerMeter:
+    """Reads the millijoules that a GPU has taken since its driver was loaded; Volta and newer count them."""
+
+    name: ClassVar[str] = "power"
+
+    def __init__(self) -> None:
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise PluginError(
+                f"meter 'power' needs an NVIDIA driver (NVML: {error}): install it; "
+                "for a CPU, or a GPU of AMD, Jetson or Apple, use --meter zeus"
+            ) from error
+
+    def counter(self, device: Device) -> GpuCounter:
+        """Return the counter of a GPU, found by its UUID: NVML and CUDA may number GPUs differently.
+
+        Raises:
+            NoCounterError: no NVIDIA GPU, or one that counts no energy.
+        """
+        uuid = device.facts.get("uuid")
+        if not isinstance(uuid, str):
+            raise NoCounterError(
+                f"{device.name} is no NVIDIA GPU with a UUID, and 'power' reads nothing else: use --meter zeus"
+            )
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+            pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        except pynvml.NVMLError as error:
+            raise NoCounterError(
+                f"{device.name} ({uuid}) tells no energy (NVML: {error}): it takes a whole GPU, Volta or newer"
+            ) from error
+        return GpuCounter(handle, device.name)
+
+
+class GpuCounter:
+    """The energy counter of one GPU."""
+
+    def __init__(self, handle: Any, name: str) -> None:
+        self._handle, self._name = handle, name
+
+    def energy_mj(self) -> float:
+        """Return the millijoules since the driver was loaded.
+
+        Raises:
+            MeasurementError: the GPU cannot be read any more.
+        """
+        try:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        except pynvml.NVMLError as error:
+            raise MeasurementError(f"the energy of {self._name} cannot be read any more (NVML: {error})") from error

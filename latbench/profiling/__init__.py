@@ -1,0 +1,152 @@
+"""Profile a search space: sample -> build -> compile -> measure -> store, resumable at any moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from latbench import plugins
+from latbench.backend import Backend, CompileOptions
+from latbench.errors import LatbenchError, UsageError
+from latbench.evaluation.noise import NoiseFloor, noise_floor
+from latbench.measure.energy import EnergySettings
+from latbench.measure.environment import check_threads, divided_cores
+from latbench.measure.request import SessionRequest, references
+from latbench.measure.session import Failure
+from latbench.measure.settings import Settings
+from latbench.meter import Meter
+from latbench.profiling.passes import Pass, Progress
+from latbench.profiling.plan import Stretch, plan
+from latbench.space import SearchSpace, SpaceSpec
+from latbench.store import Identity, Store
+
+SESSION_SIZE = 13
+"""Subjects of one session beside its references: enough neighbours in time to tell drift from workload."""
+
+ENERGY_SESSION_SIZE = 8
+"""Subjects of one session of energy: they share its idle windows, and a kill loses at most so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a profile holds now of one quantity; `energy` is the same of the energy, where a meter was asked for."""
+
+    store: Path
+    progress: Progress
+    architectures: int
+    operations: int
+    failures: tuple[Failure, ...]
+    noise_floor: NoiseFloor
+    energy: Summary | None = None
+
+
+def profile_space(
+    space: SearchSpace,
+    backend: str,
+    store: str | Path,
+    *,
+    samples: int,
+    seed: int = 0,
+    options: CompileOptions | None = None,
+    settings: Settings | None = None,
+    batch: int = 1,
+    with_operations: bool = False,
+    meter: str | None = None,
+    window_s: float = 5.0,
+    budget_seconds: float | None = None,
+    timeout: float = 120.0,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Measure `samples` distinct architectures, and some of them again, and keep every value in `store`.
+
+    Runs that were interrupted continue; several processes may work on one store. With a meter, a second pass measures
+    the energy of what the first one timed; the meter counts whatever runs on the device, so one process alone must.
+
+    Args:
+        space: the search space.
+        backend: plug-in name or ``module:Class``.
+        store: the SQLite file; made if missing.
+        samples: how many architectures; isomorphic ones count once.
+        seed: draws the architectures; more samples with one seed extend the same list.
+        options: how models are compiled.
+        settings: how they are measured.
+        batch: inputs of one inference.
+        with_operations: also measure every distinct operation of the space, for the lookup predictor.
+        meter: plug-in name or ``module:Class`` of what counts energy; None measures latency alone.
+        window_s: seconds for which a metered model runs without a break, three times.
+        budget_seconds: stop after about so long; None measures all.
+        timeout: seconds that one model may take to compile.
+        on_progress: called after each session.
+
+    Raises:
+        UsageError: nothing to measure, or the store is another profile's.
+        NoCounterError: the meter cannot count the energy of the backend's device.
+        MeasurementError: the backend cannot run the space's reference architectures.
+    """
+    options, settings = options or CompileOptions(), settings or Settings()
+    if samples < 1 and not with_operations:
+        raise UsageError(f"{samples} samples leave nothing to measure: give --samples 1 or more")
+    check_threads(options.threads)
+    spec = SpaceSpec.of(space)
+    identity = Identity(spec, backend, options.precision, options.threads, batch, settings.cache, dict(options.options))
+    request = SessionRequest("", backend, options, settings, spec, batch, seed, ())
+    # A mistake must not leave a store behind, nor be found after hours.
+    target: Backend = plugins.configure(plugins.BACKENDS, backend, {})
+    energy = None if meter is None else _checked(EnergySettings(meter, window_s), target)
+    # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
+    ahead = target.device().kind == "cpu" and bool(divided_cores(options.threads)[0])
+    deadline = time.monotonic() + (budget_seconds or float("inf"))
+    new_pass = partial(Pass, timeout=timeout, deadline=deadline, on_progress=on_progress)
+    stretches = plan(space, samples, seed, with_operations=with_operations)
+    with Store(store, identity, quantity="latency") as opened:
+        timing = new_pass(opened, request, references=references(space), session_size=SESSION_SIZE, ahead=ahead)
+        try:
+            progress = timing.run(stretches)
+        except LatbenchError:
+            opened.discard_if_empty()
+            raise
+        summary = _summary(opened, progress)
+    if energy is None:
+        return summary
+    limited = replace(settings, max_seconds=energy.max_seconds(ENERGY_SESSION_SIZE))
+    request = replace(request, settings=limited, energy=energy)
+    with Store(store, identity, quantity="energy") as opened:
+        # Nothing compiles ahead: the counter would count the compiler.
+        metering = new_pass(opened, request, references=(), session_size=ENERGY_SESSION_SIZE, ahead=False)
+        progress = metering.run(_without(stretches, summary.failures))
+        return replace(summary, energy=_summary(opened, progress))
+
+
+def _checked(energy: EnergySettings, backend: Backend) -> EnergySettings:
+    """Return the settings, once it is sure that the meter can count."""
+    meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
+    meter.counter(backend.device())
+    return energy
+
+
+def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:
+    """Leave out what has no latency: it would fail again."""
+    failed = {(failure.kind, failure.subject) for failure in failures}
+    return [
+        Stretch(
+            *(
+                [subject for subject in part if (subject.kind, subject.text) not in failed]
+                for part in (s.first, s.again)
+            )
+        )
+        for s in stretches
+    ]
+
+
+def _summary(store: Store, progress: Progress) -> Summary:
+    return Summary(
+        store=store.path,
+        progress=progress,
+        architectures=store.count("architecture"),
+        operations=store.count("operation"),
+        failures=store.failures(),
+        noise_floor=noise_floor(store.duplicates()),
+    )

@@ -1,0 +1,221 @@
+"""PyTorch on a CUDA GPU."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import torch
+
+from latbench.backend import CompileOptions, Device, Fact
+from latbench.errors import CompileError, LatbenchError, MeasurementError, PluginError, UsageError
+from latbench.model import Model
+from latbench_torch import nvml
+from latbench_torch.graph import Graph
+from latbench_torch.module import PreparedModule, first_line
+from latbench_torch.variant import NO_YES, Variant
+
+_MODES = ("default", "reduce-overhead", "max-autotune")
+_LAUNCH_BOUND = 0.9
+"""Share of a run's GPU time that the host takes to launch it, from which on the GPU mostly waits for launches."""
+
+
+class CudaBackend:
+    """PyTorch on the current CUDA device.
+
+    Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
+    ``compile=no|default|reduce-overhead|max-autotune`` (the modes of ``torch.compile``) and ``graph=no|yes`` (capture
+    one CUDA graph and launch that); the first value unless given. ``CUDA_VISIBLE_DEVICES`` chooses among several GPUs.
+    """
+
+    name: ClassVar[str] = "cuda"
+
+    def __init__(self) -> None:
+        if not _availability().usable:
+            raise PluginError(_why_not())
+
+    def device(self) -> Device:
+        """Return the GPU and what a latency depends on: versions, power limit, and the settings torch keeps for all."""
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        facts = {
+            "uuid": str(gpu.uuid),
+            "capability": f"{gpu.major}.{gpu.minor}",
+            "memory_mib": gpu.total_memory // 2**20,
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            **nvml.facts(str(gpu.uuid)),
+        }
+        return Device(gpu.name, "cuda", facts)
+
+    def state(self) -> Mapping[str, Fact]:
+        """Return clocks, temperature, power, throttling and other processes, where ``nvidia-ml-py`` is installed."""
+        return nvml.state(_uuid())
+
+    def compile(self, model: Model, options: CompileOptions) -> CudaModule:
+        """Prepare the module on the GPU.
+
+        Raises:
+            UsageError: an unknown option, value or precision, or options that exclude each other.
+            ModelError: the model came as an ONNX file.
+            CompileError: ``torch.compile`` fails, the module cannot be captured, or the GPU's memory does not hold it.
+        """
+        precisions = ("fp32", "tf32", "fp16", "bf16")
+        variant = Variant.parse(self.name, options, precisions=precisions, modes=_MODES, more={"graph": NO_YES})
+        graph = options.options.get("graph") == "yes"
+        if graph and variant.mode not in (None, "default"):
+            raise UsageError(f"compile={variant.mode} launches CUDA graphs of its own: leave graph=yes out")
+        with _memory_error_as(CompileError, model.name):
+            return CudaModule(model, variant, graph=graph)
+
+
+class CudaModule(PreparedModule):
+    """A module on the GPU, timed by events before and after it on its stream.
+
+    Args:
+        model: what is run.
+        variant: how.
+        graph: whether one CUDA graph is launched instead of the module's kernels one by one.
+        device: where.
+    """
+
+    clock = "cuda_events"
+
+    def __init__(self, model: Model, variant: Variant, *, graph: bool, device: str = "cuda") -> None:
+        self._name = model.name
+        self._before = torch.cuda.memory_allocated()
+        self._math = partial(_float32_math, tf32=variant.precision == "tf32")
+        self._start, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._runs = self._waiting_runs = 0
+        super().__init__(model, variant, device)
+        self._graph = self._captured() if graph else None
+        self._launch = partial(self._infer, *self._inputs) if self._graph is None else self._graph.launch
+
+    def run(self) -> float:
+        """Run one inference to completion and return its seconds.
+
+        Raises:
+            MeasurementError: the GPU's memory does not hold it.
+        """
+        launch, start, end = self._launch, self._start, self._end
+        with _memory_error_as(MeasurementError, self._name), self._math(), torch.inference_mode():
+            start.record()
+            begin = time.perf_counter()
+            launch()
+            launching = time.perf_counter() - begin
+            end.record()
+            end.synchronize()
+        seconds = float(start.elapsed_time(end)) * 1e-3
+        self._runs += 1
+        self._waiting_runs += launching >= _LAUNCH_BOUND * seconds
+        return seconds
+
+    def flush_cache(self) -> None:
+        """Write over the whole L2 cache, and wait until that is done."""
+        _flush_buffer().zero_()
+        torch.cuda.synchronize()
+
+    def flags(self) -> list[str]:
+        """Return ``launch-bound`` where the GPU waited for most runs to be launched, ``shared-gpu`` where it is shared.
+
+        The launches of a CUDA graph are the device's own.
+        """
+        launch_bound = self._graph is None and 2 * self._waiting_runs > self._runs
+        shared = bool(nvml.other_processes(_uuid()))
+        return [flag for flag, raised in (("launch-bound", launch_bound), ("shared-gpu", shared)) if raised]
+
+    def memory_mib(self) -> float:
+        """Return the most MiB that torch's allocator gave out during an inference, weights and inputs included.
+
+        Other models that were compiled after this one count too. A CUDA graph computes in memory that the allocator
+        counts as free; an inference without it takes as much.
+        """
+        torch.cuda.reset_peak_memory_stats()
+        with _memory_error_as(MeasurementError, self._name):
+            self._call()
+            torch.cuda.synchronize()
+        return (torch.cuda.max_memory_allocated() - self._before) / 2**20
+
+    def _captured(self) -> Graph:
+        try:
+            return Graph(self._call)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise CompileError(f"no CUDA graph can be captured of {self._name}: {first_line(error)}") from error
+
+    def _computed(self) -> Any:
+        if self._graph is None:
+            return super()._computed()
+        self._graph.launch()
+        return self._graph.result
+
+    def __exit__(self, *error: Any) -> None:
+        """Free the module and its graph."""
+        super().__exit__(*error)
+        del self._launch, self._graph
+
+
+class _Availability:
+    """Whether torch can use a GPU, and its own words where it cannot."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.usable = torch.cuda.is_available()
+        self.words = " ".join(" ".join(str(warning.message).split()) for warning in caught)
+
+
+@cache  # torch says why once a process
+def _availability() -> _Availability:
+    return _Availability()
+
+
+def _why_not() -> str:
+    build = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is a CPU build"
+    words = f" It says: {_availability().words}" if _availability().words else ""
+    return (
+        "backend 'cuda' needs a CUDA device: torch.cuda.is_available() is False "
+        f"(torch {torch.__version__} {build}): install one for your driver, see https://pytorch.org/get-started{words}"
+    )
+
+
+@contextmanager
+def _float32_math(*, tf32: bool) -> Iterator[None]:
+    """Have float32 computed as float32, or all of it as TF32: torch's defaults are TF32 for convolutions alone."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@contextmanager
+def _memory_error_as(kind: type[LatbenchError], name: str) -> Iterator[None]:
+    """Turn a lack of GPU memory into an error of latbench, and give back what the attempt took."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        # The frames of the failed call hold its tensors.
+        traceback.clear_frames(error.__traceback__)
+        torch.cuda.empty_cache()
+        raise kind(f"the GPU's memory does not hold {name}: {error}") from None
+
+
+def _uuid() -> str:
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+
+
+@cache
+def _flush_buffer() -> torch.Tensor:
+    """Return twice the size of the L2 cache, so that no placement policy keeps any of it."""
+    size = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
+    return torch.empty(2 * size, dtype=torch.uint8, device="cuda")

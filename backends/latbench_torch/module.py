@@ -1,0 +1,132 @@
+"""A prepared module with its inputs on a device: what the CPU and the CUDA backend have in common."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from numpy.typing import NDArray
+from torch.profiler import ProfilerActivity, profile
+
+from latbench.backend import OperatorTime
+from latbench.errors import CompileError
+from latbench.model import Model, tensors_of
+from latbench.quiet import quiet
+from latbench_torch.variant import Variant
+
+_PROFILED_RUNS = 5
+_COMPILING_RUNS = 3
+"""``reduce-overhead`` compiles in the first run, warms up in the second and captures its graph in the third."""
+
+
+class PreparedModule:
+    """A variant of a module, and its inputs, on a device.
+
+    Raises:
+        ModelError: the model came as an ONNX file.
+        CompileError: ``torch.compile`` fails.
+    """
+
+    _math: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Entered around every inference."""
+
+    def __init__(self, model: Model, variant: Variant, device: str) -> None:
+        self._variant = variant
+        self._module = variant.moved(model.module, device)
+        self._inputs = [variant.moved_input(torch.from_numpy(x), device) for x in model.inputs.values()]
+        self._infer = variant.inference(self._module, device)
+        if variant.mode is not None:
+            self._compile_now(model.name)
+
+    def outputs(self) -> list[NDArray[Any]]:
+        """Return the outputs for the sample inputs, the floating-point ones as float32."""
+        return [(x.float() if x.is_floating_point() else x).cpu().numpy() for x in tensors_of(self._computed())]
+
+    def operator_times(self) -> list[OperatorTime]:
+        """Profile the operators that the module calls; the shapes of their inputs tell them apart.
+
+        ``torch.compile`` leaves no operators of the module that could be told.
+        """
+        if self._variant.mode is not None:
+            return []
+        microseconds: dict[tuple[str, str], float] = {}
+        events: Any = self._profiled(_PROFILED_RUNS, record_shapes=True).events()  # type: ignore[no-untyped-call]
+        for event in events:
+            took = event.device_time_total if self._on_gpu else event.cpu_time_total
+            # Operators that other operators call are part of them; what is no operator has no namespace.
+            if event.cpu_parent is None and "::" in event.name and took > 0:
+                key = event.name.partition("::")[2], ", ".join("x".join(map(str, s)) for s in event.input_shapes if s)
+                microseconds[key] = microseconds.get(key, 0.0) + took
+        return [OperatorTime(kind, shapes, us / _PROFILED_RUNS * 1e-3) for (kind, shapes), us in microseconds.items()]
+
+    def _call(self) -> Any:
+        """Run one inference that nobody times; on a GPU, launch it."""
+        with self._math(), torch.inference_mode():
+            return self._infer(*self._inputs)
+
+    def _computed(self) -> Any:
+        """Return what the timed runs compute."""
+        return self._call()
+
+    def _compile_now(self, name: str) -> None:
+        try:
+            # What torch's own modules deprecate when they are first imported is nothing a user can mend.
+            with quiet(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for _ in range(_COMPILING_RUNS):
+                    self._call()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what a compiler raises has no other base
+            raise CompileError(f"torch.compile fails on {name}: {first_line(error)}") from error
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._inputs[0].device.type == "cuda"
+
+    def _profiled(self, runs: int, *, record_shapes: bool = False, profile_memory: bool = False) -> profile:
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._on_gpu else [])]
+        with _without_stderr():
+            self._call()
+            profiler = profile(activities=activities, record_shapes=record_shapes, profile_memory=profile_memory)
+            with profiler:
+                for _ in range(runs):
+                    self._call()
+                if self._on_gpu:
+                    torch.cuda.synchronize()
+        return profiler
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the module."""
+        del self._module, self._inputs, self._infer
+
+
+def first_line(error: BaseException) -> str:
+    """Return the kind of an error and the first line of what it says: torch's go on for pages."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Keep off the standard error what torch's profiler writes there about itself, past Python."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

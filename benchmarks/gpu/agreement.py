@@ -1,0 +1,93 @@
+"""Whether latbench says the same as ``torch.utils.benchmark`` and ``triton.testing.do_bench``; goal 1-2%.
+
+Each turn measures a model in all ways, so that clocks and temperature meet them alike; a figure is the median over
+turns of the ratio to latbench. ``do_bench`` empties the L2 cache before each run, so it is held against latbench's
+cold latency, and ``torch.utils.benchmark`` against the warm one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
+
+from benchmarks.gpu.job import Job, options
+from benchmarks.networks import resnet18
+from latbench.measure.models import succeeded
+from latbench.measure.rounds import Task
+from latbench.measure.session import run_session
+from latbench.measure.settings import Settings
+from latbench.model import Model
+
+
+def run(job: Job) -> None:
+    models = {"DARTS net, batch 1": job.net(), f"DARTS net, batch {job.batch}": job.net(job.batch)}
+    if not job.dry:
+        network, sample = resnet18()
+        models["ResNet-18, batch 16"] = Model.from_module(network, {"x": sample["x"].repeat(16, 1, 1, 1).numpy()})
+    for number, (what, model) in enumerate(models.items()):
+        share = job.left / (len(models) - number)
+        with job.part(what):
+            agree(job, what, model, until=job.left - share)
+
+
+def agree(job: Job, what: str, model: Model, *, until: float) -> None:
+    """Take turns until `until` seconds are left."""
+    device = job.target().device().kind
+    call = plain_call(model, device)
+    ways: dict[str, Callable[[], float]] = {
+        "warm": lambda: ours(job, model, cold=False),
+        "cold": lambda: ours(job, model, cold=True),
+        "torch.utils.benchmark": lambda: (
+            Timer("call()", globals={"call": call}).blocked_autorange(min_run_time=job.some(200, 1) * 1e-3).median * 1e3
+        ),
+    }
+    if device == "cuda":
+        ways["triton.testing.do_bench"] = lambda: do_bench(call)
+    else:
+        job.row(f"{what}: triton.testing.do_bench", "it times CUDA events: needs a GPU", status="not run")
+    turns: list[dict[str, float]] = []
+    while len(turns) < 2 or (job.left > until and len(turns) < job.some(9, 2)):
+        turns.append({way: measure() for way, measure in ways.items()})
+    values = {way: np.array([turn[way] for turn in turns]) for way in ways}
+    for way, against in (("torch.utils.benchmark", "warm"), ("triton.testing.do_bench", "cold")):
+        if way in values:
+            ratio = float(np.median(values[way] / values[against]))
+            job.row(
+                f"{what}: {way} / latbench, {against}",
+                f"{ratio:.3f} ({np.median(values[way]):.4f} ms), {len(turns)} turns",
+                {"ratio": ratio, "goal": 0.02, "ms": {name: list(ms) for name, ms in values.items()}},
+            )
+
+
+def ours(job: Job, model: Model, *, cold: bool) -> float:
+    """Return latbench's value, of one session in this process, in ms."""
+    rounds = job.some(12, 2)
+    settings = Settings(verify="none", min_rounds=rounds, max_rounds=rounds, cache="cold" if cold else "warm")
+    result = run_session(job.target(), [Task("model", model.name, lambda: model)], options(), settings)
+    return succeeded(result).measurements[0].value
+
+
+def plain_call(model: Model, device: str) -> Callable[[], Tensor]:
+    """Return an eager call in real float32, without anything of latbench."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    module = copy.deepcopy(model.module).to(device)
+    inputs = [torch.from_numpy(x).to(device) for x in model.inputs.values()]
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            y: Tensor = module(*inputs)
+            return y
+
+    return call
+
+
+def do_bench(call: Callable[[], Tensor]) -> float:
+    from triton.testing import do_bench as bench
+
+    ms: float = bench(call, warmup=25, rep=200, return_mode="median")
+    return ms

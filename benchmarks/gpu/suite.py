@@ -1,0 +1,39 @@
+"""The part of the test suite that needs a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.gpu.job import Job, Status
+
+TESTS = Path(__file__).parents[2] / "tests"
+
+
+def run(job: Job) -> None:
+    missing = [name for name in ("pytest", "hypothesis") if importlib.util.find_spec(name) is None]
+    if missing:
+        job.row("tests", f"{' and '.join(missing)} not installed", status="not run")
+        return
+    own = sorted(TESTS.glob("test_backend_*gpu.py"))
+    pytest(job, "of the backends", [*map(str, own)])
+    if not job.dry:
+        pytest(job, "of the contract", [str(TESTS / "test_backend_contract.py"), "-k", "Cuda or Tensorrt"])
+
+
+def pytest(job: Job, what: str, arguments: list[str]) -> None:
+    """Run some tests; those that skip are said to."""
+    if job.is_over(what):
+        return
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    try:
+        tests = subprocess.run(command, capture_output=True, text=True, check=False, timeout=job.left, cwd=TESTS.parent)
+    except subprocess.TimeoutExpired:
+        job.row(what, f"not over after {job.left:.0f} s", status="failed")
+        return
+    lines = [line for line in tests.stdout.splitlines() if line.strip()]
+    last = lines[-1] if lines else tests.stderr.strip()
+    status: Status = "failed" if tests.returncode else "done" if "passed" in last else "not run"
+    job.row(what, last, {"output": tests.stdout[-4000:]} if tests.returncode else {}, status=status)

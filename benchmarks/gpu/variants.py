@@ -1,0 +1,83 @@
+"""The variants of the cuda backend side by side: latency with a warm and a cold L2, wall time, launch-bound or not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Literal
+
+import numpy as np
+
+from benchmarks.gpu.job import Job, options
+from benchmarks.networks import resnet18
+from latbench.backend import Compiled, CompileOptions, HasFlags
+from latbench.measure.rounds import Candidate, Task, visit_in_rounds
+from latbench.measure.settings import Settings
+from latbench.measure.verify import verify_outputs
+from latbench.model import Model
+
+VARIANTS = {
+    "eager": options(),
+    "tf32": options("tf32"),
+    "channels-last": options(memory_format="channels_last"),
+    "bf16": options("bf16"),
+    "bf16 channels-last": options("bf16", memory_format="channels_last"),
+    "autocast to bf16": options("bf16", autocast="yes"),
+    "graph": options(graph="yes"),
+    "bf16 channels-last graph": options("bf16", memory_format="channels_last", graph="yes"),
+}
+COMPILED = {
+    "compiled": options(compile="default"),
+    "compiled, reduce-overhead": options(compile="reduce-overhead"),
+    "compiled, graph": options(compile="default", graph="yes"),
+    "compiled, max-autotune": options(compile="max-autotune"),
+}
+
+
+def run(job: Job) -> None:
+    with job.part("device"):
+        job.target()
+        models = {"DARTS net, batch 1": job.net()}
+        if not job.dry:
+            network, sample = resnet18()
+            images = sample["x"].repeat(16, 1, 1, 1).numpy()
+            models["DARTS net, batch 64"] = job.net(64)
+            models["ResNet-18, batch 16"] = Model.from_module(network, {"x": images}, name="ResNet-18")
+        for name, model in models.items():
+            for variant, given in VARIANTS.items():
+                show(job, f"{name}, {variant}", model, given)
+        # The last one alone: a cell network takes a minute to compile, which no check has.
+        for variant, given in COMPILED.items():
+            if job.dry:
+                job.row(f"{name}, {variant}", "compiling takes longer than a dry run may", status="not run")
+            else:
+                show(job, f"{name}, {variant}", model, given)
+
+
+def show(job: Job, what: str, model: Model, given: CompileOptions) -> None:
+    """Measure one variant of a model."""
+    if job.is_over(what):
+        return
+    start = time.monotonic()
+    with job.part(what), job.target().compile(model, given) as compiled:
+        verify_outputs(compiled, model, given.precision)
+        ready = time.monotonic() - start
+        for _ in range(10):
+            compiled.run()
+        warm, wall = timed(job, model, compiled, "warm")
+        flags = list(compiled.flags()) if isinstance(compiled, HasFlags) else []
+        cold, _ = timed(job, model, compiled, "cold")
+        job.row(
+            what,
+            ", ".join([f"{warm:.4f} ms, cold {cold:.4f}, wall {wall:.4f}", *flags]),
+            {"warm_ms": warm, "cold_ms": cold, "wall_ms": wall, "flags": flags, "ready_s": ready, **asdict(given)},
+        )
+
+
+def timed(job: Job, model: Model, compiled: Compiled, cache: Literal["warm", "cold"]) -> tuple[float, float]:
+    """Return the lower quartile of a model's visits on its own clock, and the median of their wall times, in ms."""
+    rounds = job.some(16, 2)
+    candidate = Candidate(0, Task("model", model.name, lambda: model), model, compiled, compile_ms=0.0)
+    settings = Settings(min_rounds=rounds, max_rounds=rounds, cache=cache)
+    visits, _ = visit_in_rounds([candidate], settings, np.random.default_rng(0))
+    return float(np.quantile(visits.ms, 0.25)), float(np.median(candidate.wall_ms))

@@ -26,6 +26,11 @@ class LatbenchError(Exception):
     """The base of every exception that latbench raises on purpose."""
 
 
+def reason(error: BaseException) -> str:
+    """Return what an exception says, with its kind where it is none of latbench's."""
+    return str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
+
+
 class UsageError(LatbenchError):
     """The user can mend it: the message says how."""
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from latbench.backend import Compiled, CompileOptions, Device, HasCache, HasFlags, HasMemory, HasOperatorTimes, HasState
 from latbench.errors import CompileError, MeasurementError, ModelError, PluginError
+from latbench.measure import nvml
 from latbench.model import Model
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built with tensorrt_rtx: pip install 'latbench[tensorrt-rtx]'")
@@ -134,6 +135,7 @@ def gpu(monkeypatch, tmp_path):
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(nvml, "current_uuid", lambda: "GPU-0")
 
 
 def compiled(library=TENSORRT, *, model=MODEL, engine=None, layers=LAYERS, kernels=None, precision="fp32", **options):
@@ -215,11 +217,13 @@ def test_memory_is_weights_activations_inputs_and_outputs():
     assert compiled().memory_mib() == pytest.approx(3 + 2 * X.nbytes / 2**20)
 
 
-def test_flags_tell_of_the_cache_and_of_mixed_precision():
+def test_flags_tell_of_the_cache_of_mixed_precision_and_of_company(monkeypatch):
     assert compiled().flags() == []
     assert compiled(engine=Engine(b"", (), "fp32", 1.0, cached=True)).flags() == ["cached-engine"]
     assert compiled(precision="bf16").flags() == ["mixed-precision"]
     assert compiled(layers=(Layer("conv + relu", "Conv", (), ()),)).flags() == ["precision-unseen"]
+    monkeypatch.setattr(nvml, "other_processes", lambda uuid: 1)
+    assert compiled().flags() == ["shared-gpu"]
 
 
 def test_failures_have_the_librarys_words(monkeypatch):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, MeasurementError, PluginError, UsageError
+from latbench.measure import nvml
 from latbench.model import Model
-from latbench_torch import CudaBackend, cuda, nvml
+from latbench_torch import CudaBackend, cuda
 from latbench_torch.cuda import CudaModule
 from latbench_torch.variant import Variant
 
@@ -42,7 +43,7 @@ class Events:
         self.ms = 5.0
         self.made = 0
         monkeypatch.setattr(torch.cuda, "Event", self.event)
-        monkeypatch.setattr(cuda, "_uuid", lambda: "0000")
+        monkeypatch.setattr(nvml, "current_uuid", lambda: "0000")
         monkeypatch.setattr(nvml, "other_processes", lambda uuid: None)
 
     def event(self, *, enable_timing: bool) -> SimpleNamespace:

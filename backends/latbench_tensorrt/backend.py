@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from latbench.backend import CompileOptions, Device, Fact
 from latbench.errors import CompileError, LatbenchError, PluginError
+from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.building import CURRENT, check_precision, operators_of
 from latbench_tensorrt.caching import warn
@@ -48,14 +48,15 @@ class TensorRtBackend:
             "uuid": str(gpu.uuid),
             "capability": f"{gpu.major}.{gpu.minor}",
             "memory_mib": gpu.total_memory // 2**20,
-            "driver": _driver(),
             **versions(),
+            **nvml.facts(str(gpu.uuid)),
         }
         return Device(gpu.name, "cuda", facts)
 
     def state(self) -> dict[str, Fact]:
-        """Return the SHA-256 of the timings, or kernels, that engines share, and whether these are frozen."""
-        return {key: value for engines in self._engines.values() for key, value in engines.state().items()}
+        """Return what `latbench.measure.nvml` tells, and what engines share: its SHA-256, and whether it is frozen."""
+        shared = {key: value for engines in self._engines.values() for key, value in engines.state().items()}
+        return {**nvml.state(nvml.current_uuid()), **shared}
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledEngine:
         """Build an engine, or take it from the cache, and make it ready to run.
@@ -146,11 +147,3 @@ def _deserialised(library: Library, data: bytes) -> Any:
 @cache
 def _runtime(library: Library) -> Any:
     return library.trt.Runtime(library.log)
-
-
-def _driver() -> str | None:
-    """Return the version of the GPU's driver, as Linux's kernel knows it."""
-    try:
-        return Path("/sys/module/nvidia/version").read_text().strip()
-    except OSError:
-        return None

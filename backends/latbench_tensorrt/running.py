@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latbench.backend import OperatorTime
 from latbench.errors import CompileError, MeasurementError
+from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.caching import SharedCache, warn
 from latbench_tensorrt.engine import LoadedEngine, is_mixed
@@ -122,13 +123,15 @@ class CompiledEngine:
         """Return what applies to the engine.
 
         ``cached-engine``: compile_ms has no building in it; ``mixed-precision``: some layers stay in fp32;
-        ``precision-unseen``: the inspector tells the types of no layer.
+        ``precision-unseen``: the inspector tells the types of no layer; ``shared-gpu``: another process computes on
+        the GPU.
         """
         layers, precision = self._loaded.layers, self._settings.precision
         told = {
             "cached-engine": self._loaded.engine.cached,
             "mixed-precision": is_mixed(layers, precision),
             "precision-unseen": not any(layer.precisions for layer in layers),
+            "shared-gpu": bool(nvml.other_processes(nvml.current_uuid())),
         }
         return [flag for flag, applies in told.items() if applies]
 

@@ -1,7 +1,7 @@
 """PyTorch: the module as it is, or as people deploy it, on the CPU or on a CUDA GPU.
 
-`variant` says what is computed, `module` holds a prepared module with its inputs, `cpu` and `cuda` time it, `graph`
-launches it as a CUDA graph, and `nvml` asks the driver about the GPU.
+`variant` says what is computed, `module` holds a prepared module with its inputs, `cpu` and `cuda` time it, and `graph`
+launches it as a CUDA graph.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import torch
 
 from latbench.backend import CompileOptions, Device, Fact
 from latbench.errors import CompileError, LatbenchError, MeasurementError, PluginError, UsageError
+from latbench.measure import nvml
 from latbench.model import Model
-from latbench_torch import nvml
 from latbench_torch.graph import Graph
 from latbench_torch.module import PreparedModule, first_line
 from latbench_torch.variant import NO_YES, Variant
@@ -56,7 +56,7 @@ class CudaBackend:
 
     def state(self) -> Mapping[str, Fact]:
         """Return clocks, temperature, power, throttling and other processes, where ``nvidia-ml-py`` is installed."""
-        return nvml.state(_uuid())
+        return nvml.state(nvml.current_uuid())
 
     def compile(self, model: Model, options: CompileOptions) -> CudaModule:
         """Prepare the module on the GPU.
@@ -127,7 +127,7 @@ class CudaModule(PreparedModule):
         The launches of a CUDA graph are the device's own.
         """
         launch_bound = self._graph is None and 2 * self._waiting_runs > self._runs
-        shared = bool(nvml.other_processes(_uuid()))
+        shared = bool(nvml.other_processes(nvml.current_uuid()))
         return [flag for flag, raised in (("launch-bound", launch_bound), ("shared-gpu", shared)) if raised]
 
     def memory_mib(self) -> float:
@@ -208,10 +208,6 @@ def _memory_error_as(kind: type[LatbenchError], name: str) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         raise kind(f"the GPU's memory does not hold {name}: {error}") from None
-
-
-def _uuid() -> str:
-    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
 
 
 @cache

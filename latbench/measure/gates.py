@@ -14,6 +14,9 @@ What slows all models alike is divided out and needs no gate: a tighter one thre
 switches between two speeds, and its values repeated worse (benchmarks/RESULTS.md, repeatability).
 """
 
+FLAGS = ("unstable", "drift")
+"""What `flags` raises; a backend may have flags of its own (`latbench.backend.HasFlags`)."""
+
 DRIFT_CORRELATION = 0.5
 """Residuals that predict the next round's this well still drift; 1% of values do on a loaded machine."""
 
@@ -35,6 +38,6 @@ def flags(fitted: Fit, half_width: float) -> list[tuple[str, ...]]:
     unstable = fitted.half_width() > half_width
     drifting = fitted.residual_drift > DRIFT_CORRELATION
     return [
-        tuple(name for name, raised in (("unstable", wide), ("drift", moving)) if raised)
+        tuple(name for name, raised in zip(FLAGS, (wide, moving), strict=True) if raised)
         for wide, moving in zip(unstable, drifting, strict=True)
     ]

@@ -17,6 +17,7 @@ from latbench import plugins
 from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, MeasurementError
 from latbench.measure.estimate import QUANTILE
+from latbench.measure.gates import FLAGS
 from latbench.measure.inspection import inspect_model
 from latbench.measure.record import ModelRecord, Refusal
 from latbench.measure.rounds import Task
@@ -174,8 +175,12 @@ def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
         high=value * float(np.exp(half)),
         blocks=tuple(block for m in sessions for block in m.blocks),
         wall=float(np.median(walls)) if walls else None,
-        # The sessions' own flags mean nothing here: with one model alone, a session takes all that moves for drift.
-        flags=("unstable",) if half > half_width else (),
+        flags=(*(("unstable",) if half > half_width else ()), *_backend_flags(sessions)),
         compile_ms=float(np.median([m.compile_ms for m in sessions])),
         timing_ms=sum(m.timing_ms for m in sessions),
     )
+
+
+def _backend_flags(sessions: Sequence[Measurement]) -> list[str]:
+    """Return the flags that the backend raised; with one model alone, a session takes all that moves for drift."""
+    return list(dict.fromkeys(flag for m in sessions for flag in m.flags if flag not in FLAGS))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState
-from latbench.errors import LatbenchError, MeasurementError, UsageError
+from latbench.errors import MeasurementError, UsageError, reason
 from latbench.measure.environment import check_threads, host_facts, host_state
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
 from latbench.measure.gates import flags
@@ -269,5 +269,4 @@ def _recorded(task: Task, failures: list[Failure]) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # noqa: BLE001
-        reason = str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
-        failures.append(Failure(task.kind, task.subject, reason, task.replicate))
+        failures.append(Failure(task.kind, task.subject, reason(error), task.replicate))

@@ -19,6 +19,13 @@ _THROTTLING = {
 """Bits of NVML's clocks event reasons (NVML API reference) that mean less than the GPU would clock by itself."""
 
 
+def current_uuid() -> str:
+    """Return the UUID of torch's current CUDA device."""
+    import torch
+
+    return str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+
+
 def facts(uuid: str) -> dict[str, Fact]:
     """Return what stays equal while measuring; None where NVML does not tell."""
     limit = _ask(uuid, "nvmlDeviceGetEnforcedPowerLimit")

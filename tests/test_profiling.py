@@ -104,6 +104,7 @@ def test_drift_between_sessions_is_divided_out(store: Path) -> None:
         ("crash", "SIGABRT"),
         ("hang", "no answer for 2 s"),
         ("outputs", "differs from its module"),
+        ("run", "as scripted"),
     ],
 )
 def test_one_architecture_fails_and_the_others_are_measured(store: Path, fail: str, reason: str) -> None:

@@ -19,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import CompileOptions, Device, check_options
-from latbench.errors import CompileError, UsageError
+from latbench.errors import CompileError, MeasurementError, UsageError
 from latbench.model import Model
 
 OPERATOR_MS = 0.01
 """What every operator of an ONNX file costs."""
 KERNEL_ELEMENT_MS = 0.002
 """What every element of its kernel costs in addition."""
-FAILURES = ("compile", "crash", "hang", "outputs")
+FAILURES = ("compile", "crash", "hang", "outputs", "run")
+LAST_RUNS = 10
+"""So often runs a model that is to fail while it is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Script:
         trend: relative change of that factor in a virtual second.
         preempted: share of the runs that another process interrupts, for 1 to 10 ms.
         fail: what happens to the models that `failing` names: ``compile`` raises CompileError, ``crash`` aborts the
-            process, ``hang`` never returns, ``outputs`` computes something else.
+            process, ``hang`` never returns, ``outputs`` computes something else, ``run`` raises MeasurementError after
+            `LAST_RUNS` runs.
         failing: a text that the names of failing models hold; all of them where it is empty.
     """
 
@@ -110,7 +113,7 @@ class NullBackend:
         while fail == "hang":
             time.sleep(60)
         entropy = self.clock.join(script.seed, model.name)
-        return CompiledNull(model, self.known_ms(model), script, self.clock, entropy, wrong=fail == "outputs")
+        return CompiledNull(model, self.known_ms(model), script, self.clock, entropy, fail=fail)
 
 
 class VirtualClock:
@@ -150,15 +153,19 @@ class CompiledNull:
     clock = "null"
 
     def __init__(
-        self, model: Model, known_ms: float, script: Script, clock: VirtualClock, entropy: list[int], *, wrong: bool
+        self, model: Model, known_ms: float, script: Script, clock: VirtualClock, entropy: list[int], *, fail: str
     ) -> None:
-        self._model, self._script, self._virtual, self._wrong = model, script, clock, wrong
+        self._model, self._script, self._virtual, self._fail = model, script, clock, fail
+        self._runs = 0
         self._rng = np.random.default_rng(entropy)
         self._seconds = known_ms * 1e-3 * math.exp(script.session * self._rng.standard_normal())
 
     def run(self) -> float:
         """Let one inference pass on the virtual clock and return its seconds."""
         script, clock, rng = self._script, self._virtual, self._rng
+        self._runs += 1
+        if self._fail == "run" and self._runs > LAST_RUNS:
+            raise MeasurementError(f"{self._model.name} fails while it runs, as scripted")
         shared = math.exp(script.drift * clock.walk) * (1 + script.trend * clock.seconds)
         seconds = self._seconds * shared * math.exp(script.noise * rng.standard_normal())
         if rng.random() < script.preempted:
@@ -169,7 +176,7 @@ class CompiledNull:
     def outputs(self) -> list[NDArray[Any]]:
         """Return what the module, or the ONNX file, computes; or what is wrong, if the script says so."""
         outputs = self._model.reference_outputs() if self._model.has_module else _evaluate(self._model)
-        return [output + 1 for output in outputs] if self._wrong else outputs
+        return [output + 1 for output in outputs] if self._fail == "outputs" else outputs
 
     def __enter__(self) -> Self:
         return self

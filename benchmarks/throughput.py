@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=260)
     parser.add_argument("--usual", type=int, default=5, help="architectures for the usual pipeline")
     parser.add_argument("--half-width", type=float, default=0.02)
-    parser.add_argument("--max-rounds", type=int, default=20)
+    parser.add_argument("--max-rounds", type=int, default=16)
     arguments = parser.parse_args()
     settings = Settings(half_width=arguments.half_width, max_rounds=arguments.max_rounds)
     space = DartsSpace()

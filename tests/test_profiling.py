@@ -103,6 +103,7 @@ def test_drift_between_sessions_is_divided_out(store: Path) -> None:
         ("compile", "as scripted"),
         ("crash", "SIGABRT"),
         ("hang", "no answer for 2 s"),
+        ("memory", "Unable to allocate 1.00 EiB"),
         ("outputs", "differs from its module"),
         ("run", "as scripted"),
     ],

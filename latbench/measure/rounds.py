@@ -18,6 +18,9 @@ from latbench.measure.settings import Settings
 from latbench.measurement import SubjectKind
 from latbench.model import Model
 
+MOST_REPEATS = 3
+"""How many times the rounds of a session may be, where some of them are disturbed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -47,8 +50,11 @@ def visit_in_rounds(
 ) -> tuple[Visits, int]:
     """Visit every candidate once a round until all are precise; return those that count, and the rounds that do not.
 
-    Rounds in which the references were off are repeated, within the limits of rounds and time.
+    Rounds in which the references were slow are repeated, up to `MOST_REPEATS` times the rounds and within the time
+    that the settings allow. Where hardly any round is undisturbed, all of them count.
     """
+    references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
+    least, most = min(settings.min_rounds, settings.max_rounds), settings.max_rounds
     orders: list[NDArray[np.int64]] = []
     ms: list[list[float]] = []
     deadline = time.monotonic() + settings.max_seconds
@@ -57,23 +63,17 @@ def visit_in_rounds(
             orders.append(rng.permutation(len(candidates)))
             ms.append([_visit(candidates[index], settings) for index in orders[-1]])
             late = len(ms) > 1 and time.monotonic() > deadline
-            if late or len(ms) >= settings.max_rounds or (len(ms) >= settings.min_rounds and len(ms) % 4 == 0):
-                visits, dropped = _counting(candidates, np.array(orders), np.array(ms), settings)
-                enough = len(ms) - dropped >= settings.min_rounds and _precise(visits, len(candidates), settings)
-                if late or enough or len(ms) >= settings.max_rounds:
-                    return visits, dropped
-
-
-def _counting(
-    candidates: Sequence[Candidate], orders: NDArray[np.int64], ms: NDArray[np.float64], settings: Settings
-) -> tuple[Visits, int]:
-    """Return the visits of undisturbed rounds, or of all where too few are; and how many rounds are left out."""
-    references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
-    by_candidate = np.take_along_axis(ms, np.argsort(orders, axis=1), axis=1)
-    counting = ~disturbed_rounds(by_candidate[:, references])
-    if counting.sum() < settings.min_rounds:
-        counting[:] = True
-    return Visits(orders[counting].ravel(), ms[counting].ravel()), int((~counting).sum())
+            if not late and (len(ms) < least or (len(ms) % 4 and len(ms) < most)):
+                continue
+            order, value = np.array(orders), np.array(ms)
+            counting = ~disturbed_rounds(np.take_along_axis(value, np.argsort(order, axis=1), axis=1)[:, references])
+            undisturbed = int(counting.sum())
+            if undisturbed < least:
+                counting[:] = True
+            visits = Visits(order[counting].ravel(), value[counting].ravel())
+            exhausted = late or undisturbed >= most or len(ms) >= MOST_REPEATS * most
+            if exhausted or (undisturbed >= least and _precise(visits, len(candidates), settings)):
+                return visits, int((~counting).sum())
 
 
 def _visit(candidate: Candidate, settings: Settings) -> float:

@@ -13,7 +13,8 @@ class Settings:
     Args:
         half_width: relative half-width of the rounds' 95% interval at which a session stops.
         min_rounds: rounds before stopping is considered.
-        max_rounds: rounds at which a session stops regardless; what is still wider is flagged ``unstable``.
+        max_rounds: undisturbed rounds at which a session stops regardless; what is still wider is flagged
+            ``unstable``.
         max_seconds: seconds of timing at which a session stops regardless.
         runs: timed runs of one visit, of which the fastest counts. The same number for every model of a session: the
             minimum of more runs is smaller, so that unequal numbers would favour one model over another.
@@ -34,4 +35,4 @@ class Settings:
     warmup_ms: float = 5.0
     cache: Literal["warm", "cold"] = "warm"
     verify: Literal["all", "sample", "none"] = "sample"
-    between_sessions: float = 0.004
+    between_sessions: float = 0.003

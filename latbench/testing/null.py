@@ -26,7 +26,7 @@ OPERATOR_MS = 0.01
 """What every operator of an ONNX file costs."""
 KERNEL_ELEMENT_MS = 0.002
 """What every element of its kernel costs in addition."""
-FAILURES = ("compile", "crash", "hang", "outputs", "run")
+FAILURES = ("compile", "crash", "hang", "memory", "outputs", "run")
 LAST_RUNS = 10
 """So often runs a model that is to fail while it is timed."""
 
@@ -45,8 +45,8 @@ class Script:
         trend: relative change of that factor in a virtual second.
         preempted: share of the runs that another process interrupts, for 1 to 10 ms.
         fail: what happens to the models that `failing` names: ``compile`` raises CompileError, ``crash`` aborts the
-            process, ``hang`` never returns, ``outputs`` computes something else, ``run`` raises MeasurementError after
-            `LAST_RUNS` runs.
+            process, ``hang`` never returns, ``memory`` wants more than there is, ``outputs`` computes something else,
+            ``run`` raises MeasurementError after `LAST_RUNS` runs.
         failing: a text that the names of failing models hold; all of them where it is empty.
     """
 
@@ -112,6 +112,8 @@ class NullBackend:
             os.abort()
         while fail == "hang":
             time.sleep(60)
+        if fail == "memory":
+            np.empty(2**60, np.uint8)
         entropy = self.clock.join(script.seed, model.name)
         return CompiledNull(model, self.known_ms(model), script, self.clock, entropy, fail=fail)
 

@@ -10,12 +10,12 @@ import psutil
 
 from latbench.measure.environment import cpu_name
 
-PACKAGES = ("latbench", "torch", "onnxruntime", "lightgbm", "scikit-learn")
+PACKAGES = ("latbench", "torch", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "lightgbm", "scikit-learn")
 
 
 def header(title: str) -> str:
     """Return title, machine, versions, load and date as Markdown."""
-    versions = ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
+    versions = ", ".join(f"{package} {found}" for package in PACKAGES if (found := _version(package)))
     return (
         f"## {title}\n\n{cpu_name()}, {psutil.cpu_count()} cores, {platform.system()} {platform.release()}, "
         f"load {psutil.getloadavg()[0]:.2f}; Python {platform.python_version()}, {versions}; "
@@ -29,8 +29,8 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def _version(package: str) -> str:
+def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "none"
+        return None

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json
@@ -64,14 +65,15 @@ def run(
     from latbench.profiling import profile_space
 
     settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)
-    columns = ("{task.description}", "[dim]{task.fields[note]}")
+    # On a narrow terminal the note takes a second line; no number is cut short.
+    whole = Column(no_wrap=True)
     with Bar(
-        TextColumn(columns[0]),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn(columns[1]),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("[dim]{task.fields[note]}", table_column=Column()),
         console=err,
         disable=as_json,
     ) as bar:

@@ -7,7 +7,7 @@ A meter is one class::
 
         def counter(self, device: Device) -> Counter:
             if device.kind != "cpu":
-                raise NoCounterError(f"a wall socket cannot tell {device.name} from the machine: use --meter power")
+                raise NoCounterError(f"a wall socket cannot tell {device.name} from the machine: use another --meter")
             return Socket("/dev/ttyUSB0")
 
 The constructor takes no arguments and raises `PluginError` where the library or the driver is missing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import replace
@@ -16,7 +17,8 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from latbench import cli
-from latbench.cli import COMMANDS
+from latbench.cli import COMMANDS, profile_command
+from latbench.measure.settings import Settings
 from latbench.onnx_export import export_onnx
 from latbench.store import Store
 
@@ -214,3 +216,9 @@ def test_an_imported_value_that_is_none_is_refused_with_its_row(tmp_path: Path, 
     assert result.exit_code == 2
     assert "row 2" in result.stderr
     assert not store.exists()
+
+
+def test_profile_measures_as_a_caller_in_python_does_unless_told_otherwise() -> None:
+    given = inspect.signature(profile_command.run).parameters
+    for name in ("half_width", "max_rounds", "cache", "verify"):
+        assert given[name].default == getattr(Settings(), name)

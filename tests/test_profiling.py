@@ -123,6 +123,22 @@ def test_a_backend_that_cannot_run_the_references_ends_the_run(store: Path) -> N
         run(store, 4, fail="compile", failing=references(SPACE)[1].text)
 
 
+def test_a_device_that_fails_while_it_is_timed_ends_the_run_and_fails_no_architecture(store: Path) -> None:
+    with pytest.raises(MeasurementError, match=r"no model can be measured here any more: .* as scripted"):
+        run(store, 4, fail="run")
+    assert run(store, 4).architectures == 4
+
+
+def test_architectures_that_all_fail_while_they_are_timed_are_recorded(store: Path) -> None:
+    """All of a session's architectures fail, but not the references that ride along."""
+    victims = [subject.text for subject in plan(SPACE, 2, 0)[0].first]
+    common = "_3x3~0|nor_conv_"
+    assert all(common in text for text in victims)
+    assert not any(common in reference.text for reference in references(SPACE))
+    summary = run(store, 2, fail="run", failing=common)
+    assert (summary.architectures, {f.subject for f in summary.failures}) == (0, set(victims))
+
+
 def test_zero_samples_and_an_unknown_option_are_refused(store: Path) -> None:
     with pytest.raises(UsageError, match="--samples 1"):
         run(store, 0)

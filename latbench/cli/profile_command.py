@@ -29,9 +29,10 @@ def run(
     threads: opt.Threads = 1,
     batch: opt.Batch = 1,
     half_width: Annotated[float, typer.Option(help="Stop a session at this relative 95% half-width.")] = 0.01,
-    max_rounds: Annotated[int, typer.Option(min=2, help="Stop a session after so many rounds.")] = 48,
+    max_rounds: Annotated[int, typer.Option(min=2, help="Stop a session after so many undisturbed rounds.")] = 48,
     cache: Annotated[
-        Literal["warm", "cold"], typer.Option(help="warm: a throw-away run before each timed one; cold: none.")
+        Literal["warm", "cold"],
+        typer.Option(help="warm: a throw-away run before the timed ones; cold: none, and a GPU's L2 emptied."),
     ] = "warm",
     verify: Annotated[
         Literal["all", "sample", "none"], typer.Option(help="Whose outputs are compared with the module's.")

@@ -161,11 +161,30 @@ class Pass:
             culprit = subjects.pop(0 if death.index is None else death.index - len(self.references))
             yield SessionResult(None, (), (Failure(culprit.kind, culprit.text, str(death), culprit.replicate),))
             rest = [subjects] if subjects else []
-        else:  # it died while all of them ran in turn: whoever dies alone was it
-            rest = [[subject] for subject in subjects]
+        else:
+            yield from self._one_by_one(death, workers, request)
+            return
         for part in rest:
             again = replace(request, subjects=tuple(part))
             yield from self._results(workers, again, workers.start(self._session(again)))
+
+    def _one_by_one(
+        self, death: SessionDiedError, workers: Workers, request: SessionRequest
+    ) -> Iterator[SessionResult]:
+        """Run each subject alone after a worker died while all of them ran in turn: whoever dies alone was it."""
+        requests = [replace(request, subjects=(subject,)) for subject in request.subjects]
+        results = [
+            result
+            for alone in requests
+            for result in self._results(workers, alone, workers.start(self._session(alone)))
+        ]
+        if self.references and all(result.conditions is None for result in results):
+            # What is recorded as failed is not tried again, so it must not be the device that has failed.
+            try:
+                workers.run(self._session(replace(request, subjects=())), timeout=self.timeout)
+            except SessionDiedError:
+                raise MeasurementError(f"no model can be measured here any more: {death}") from death
+        yield from results
 
     def _keep(self, result: SessionResult) -> None:
         seconds = dict(result.seconds)

@@ -208,7 +208,7 @@ class Store:
         if conditions is None:
             held = self.quantities
             what = f"holds {', '.join(held)} and no {self.quantity}" if held else "holds no measurement yet"
-            flag = " --meter power" if self.quantity == "energy" else ""
+            flag = " --meter METER" if self.quantity == "energy" else ""
             raise StoreError(f"{self.path} {what}: run 'latbench profile --store {self.path}{flag}' first")
         return Profile(self.identity.space.create(), conditions, self.measurements())
 

@@ -106,6 +106,18 @@ def test_an_engine_of_another_version_under_this_name_is_built_anew_with_a_warni
         assert cache.get("of version 11") is None
 
 
+def test_every_flipped_bit_is_noticed(folder):
+    cache, path = EngineCache(folder), folder / "engines" / "k"
+    cache.put("k", ENGINE)
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.warns(CacheWarning):
+            assert cache.get("k") is None, bit
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
 def test_no_damage_passes_for_an_engine(folder, data):

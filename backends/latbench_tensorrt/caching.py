@@ -26,7 +26,6 @@ from the same timings, whatever is built before them."""
 MOST_MIB = 4096
 """Engines beyond this size are deleted, those that were not used for longest first."""
 _MAGIC = b"latbench cache 1\n"
-_DIGEST = 64
 
 
 class CacheWarning(UserWarning):
@@ -133,9 +132,9 @@ def _read(path: Path, key: str) -> tuple[dict[str, Any], bytes] | None:
     except OSError as error:
         warn(f"cannot read {path} ({error.strerror}): it is built anew")
         return None
-    start = len(_MAGIC) + _DIGEST + 1
-    digest, body = content[len(_MAGIC) : start - 1], content[start:]
-    if not content.startswith(_MAGIC) or digest != hashlib.sha256(body).hexdigest().encode():
+    start = len(_head(b""))
+    head, body = content[:start], content[start:]
+    if head != _head(body):
         warn(f"{path} is damaged or none of latbench's files: it is built anew")
         return None
     header, _, data = body.partition(b"\n")
@@ -146,13 +145,18 @@ def _read(path: Path, key: str) -> tuple[dict[str, Any], bytes] | None:
     return meta, data
 
 
+def _head(body: bytes) -> bytes:
+    """Return what stands before the rest of a file."""
+    return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
 def _write(path: Path, key: str, meta: Mapping[str, Any], data: bytes) -> None:
     """Write a file, all or nothing."""
     body = json.dumps({"key": key, **meta}).encode() + b"\n" + data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
-            partial.write(_MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            partial.write(_head(body) + body)
         os.replace(partial.name, path)
     except OSError as error:
         warn(f"cannot write {path} ({error.strerror}): set LATBENCH_CACHE to a folder that can be written")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latbench.backend import Backend, Compiled, CompileOptions, Device
     from latbench.evaluation.comparison import compare
-    from latbench.fitting import TrainedPredictor, fit
+    from latbench.fitting import fit
     from latbench.measure import measure_architectures, measure_model
     from latbench.measure.settings import Settings
     from latbench.measurement import Conditions, Measurement
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latbench.search.latency_loss import LatencyLoss
     from latbench.space import Architecture, SearchSpace, SpaceSpec
     from latbench.store import Store
+    from latbench.trained_predictor import TrainedPredictor
 
 _HOMES = {
     "Architecture": "space",
@@ -44,7 +45,7 @@ _HOMES = {
     "Settings": "measure.settings",
     "SpaceSpec": "space",
     "Store": "store",
-    "TrainedPredictor": "fitting",
+    "TrainedPredictor": "trained_predictor",
     "compare": "evaluation.comparison",
     "fit": "fitting",
     "load_predictor": "predictor_file",

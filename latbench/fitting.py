@@ -2,92 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import Fact
-from latbench.errors import DataError, NotDifferentiableError, PluginError, ShapeError
+from latbench.errors import DataError
 from latbench.evaluation.noise import noise_floor
-from latbench.measurement import Conditions
-from latbench.plugins import PREDICTORS, configure, load, names
-from latbench.predictor import ColumnFacts, DifferentiablePredictor, Predictor, UsesColumnFacts
+from latbench.plugins import PREDICTORS, configure
+from latbench.predictor import ColumnFacts, Predictor, UsesColumnFacts
 from latbench.profile import Profile
-from latbench.space import Architecture, SearchSpace
-
-if TYPE_CHECKING:
-    from torch import nn
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedPredictor:
-    """A fitted predictor that knows what it predicts.
-
-    Args:
-        estimator: the fitted scikit-learn regressor.
-        plugin: its plug-in's name, or ``module:Class``.
-        space: the search space whose encodings it takes.
-        conditions: what was measured: quantity, unit, backend, device, ...
-        facts: how it was fitted: ``samples``, ``seed``, ``noise_floor`` (the MAPE of a perfect predictor, or None),
-            ``reference`` (what the profile's references took, in `unit`, or None), ``created_at`` (ISO 8601, UTC) and
-            ``latbench`` (the version).
-    """
-
-    estimator: Predictor
-    plugin: str
-    space: SearchSpace
-    conditions: Conditions
-    facts: Mapping[str, Fact]
-
-    @property
-    def unit(self) -> str:
-        """The unit of predictions, ``"ms"``."""
-        return self.conditions.unit
-
-    def predict(self, architectures: Sequence[Architecture | str] | NDArray[np.floating]) -> NDArray[np.float64]:
-        """Predict values ``(n,)`` in `unit`.
-
-        Args:
-            architectures: architectures or their string forms, or encodings ``(n, columns)``, relaxed ones included.
-
-        Raises:
-            ParseError: a text that is no architecture of the space.
-            ShapeError: encodings of another shape.
-        """
-        if not isinstance(architectures, np.ndarray):
-            parsed = [self.space.parse(each) if isinstance(each, str) else each for each in architectures]
-            architectures = self.space.encode(parsed)
-        columns = len(self.space.columns)
-        if architectures.ndim != 2 or architectures.shape[1] != columns:
-            raise ShapeError(f"encodings of this space have the shape (n, {columns}), not {architectures.shape}")
-        if not len(architectures):
-            return np.empty(0)
-        return np.asarray(self.estimator.predict(architectures), dtype=np.float64)
-
-    def module(self) -> nn.Module:
-        """Return the differentiable form: encodings ``(..., columns)`` to ``(...)`` in `unit`.
-
-        Raises:
-            NotDifferentiableError: the predictor has none.
-        """
-        if isinstance(self.estimator, DifferentiablePredictor):
-            return self.estimator.module()
-        choices = " or ".join(repr(name) for name in differentiable_predictors())
-        raise NotDifferentiableError(
-            f"predictor {self.plugin!r} is not differentiable: use {choices or 'one that has a module()'}"
-        )
-
-    def save(self, path: str | Path) -> None:
-        """Write it to a file; see `latbench.predictor_file.save_predictor`."""
-        from latbench.predictor_file import save_predictor
-
-        save_predictor(path, self)
+from latbench.trained_predictor import TrainedPredictor
 
 
 def fit(
@@ -154,16 +83,3 @@ def fit_estimator(
     if isinstance(estimator, UsesColumnFacts):
         estimator.set_column_facts(facts)
     return estimator.fit(X, y)
-
-
-def differentiable_predictors() -> list[str]:
-    """Return the names of the registered predictors that a search can differentiate and that load here."""
-    found = []
-    for name in names(PREDICTORS):
-        try:
-            plugin = load(PREDICTORS, name)
-        except PluginError:
-            continue
-        if isinstance(plugin, type) and issubclass(plugin, DifferentiablePredictor):
-            found.append(name)
-    return found

@@ -6,7 +6,7 @@ The header's ``latbench`` entry is a JSON object; format 1 has the keys
 - ``plugin``: the predictor's plug-in name, ``params``: its keywords,
 - ``state``: ``"arrays"`` (the tensors are `latbench.predictor.HasArrays.to_arrays`) or ``"skops"`` (one tensor of
   bytes, a skops archive of the whole estimator),
-- ``space``: ``{"name", "config"}``, ``conditions``, ``facts``: see `latbench.fitting.TrainedPredictor`.
+- ``space``: ``{"name", "config"}``, ``conditions``, ``facts``: see `latbench.trained_predictor.TrainedPredictor`.
 
 A file is data from a stranger: it names plug-ins that are installed here and registered, it never causes the import of
 anything else, and skops restores only types that skops itself trusts.
@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import PredictorFileError
-from latbench.fitting import TrainedPredictor
 from latbench.measurement import Conditions
 from latbench.plugins import PREDICTORS, SPACES, configure, names
 from latbench.predictor import HasArrays, Predictor
 from latbench.space import SearchSpace, SpaceSpec
+from latbench.trained_predictor import TrainedPredictor
 
 FORMAT = 1
 HEADER = "latbench"

@@ -21,7 +21,7 @@ from latbench.model import Model
 pytest.importorskip("tensorrt_rtx", reason="engines are built with tensorrt_rtx: pip install 'latbench[tensorrt-rtx]'")
 
 import latbench.spaces.genotype
-import latbench.spaces.nasbench201
+import latbench.spaces.nasbench201_cell
 from latbench_tensorrt import TensorRtBackend, build_engine, building
 from latbench_tensorrt.backend import refusal
 
@@ -33,7 +33,7 @@ SPACES = {
 }
 OPERATIONS = {
     "darts": latbench.spaces.genotype.OPERATIONS[1:],  # no genotype keeps an edge of "none"
-    "nasbench201": latbench.spaces.nasbench201.OPERATIONS,
+    "nasbench201": latbench.spaces.nasbench201_cell.OPERATIONS,
 }
 X = np.random.default_rng(0).standard_normal((1, 3, 16, 16), dtype=np.float32)
 

@@ -58,7 +58,9 @@ def linked(folder: Path) -> dict[str, str]:
         (folder / f"lib{name}.so.{major}").symlink_to(path)
     source = folder / "plugins.c"
     source.write_text("int initLibNvInferPlugins(void *logger, const char *space) { return 1; }\n")
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / f"libnvinfer_plugin.so.{major}", source], check=True)
+    subprocess.run(
+        [which("cc"), "-shared", "-fPIC", "-o", folder / f"libnvinfer_plugin.so.{major}", source], check=True
+    )
     # As the package `tensorrt` does.
     (folder / "tensorrt.py").write_text("from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n")
     return {"LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(folder), "LATBENCH_CACHE": str(folder / "cache")}

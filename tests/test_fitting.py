@@ -7,8 +7,9 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
 from latbench.errors import DataError, ParseError, PluginError, ShapeError, UsageError
-from latbench.fitting import differentiable_predictors, fit, fit_estimator
+from latbench.fitting import fit, fit_estimator
 from latbench.testing.additive_profile import additive_profile
+from latbench.trained_predictor import differentiable_predictors
 
 
 def test_a_trained_predictor_knows_how_it_was_fitted() -> None:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from latbench.errors import PredictorFileError, UsageError
-from latbench.fitting import TrainedPredictor, fit
+from latbench.fitting import fit
 from latbench.predictor_file import load_predictor, save_predictor
 from latbench.profile import Profile
 from latbench.space import SpaceSpec
 from latbench.testing.additive_profile import additive_profile
+from latbench.trained_predictor import TrainedPredictor
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def trained(profile: Profile) -> TrainedPredictor:
 
 @pytest.fixture
 def path(tmp_path: Path, trained: TrainedPredictor) -> Path:
-    trained.save(tmp_path / "lookup.safetensors")
+    save_predictor(tmp_path / "lookup.safetensors", trained)
     return tmp_path / "lookup.safetensors"
 
 
@@ -129,7 +130,7 @@ def test_a_file_cannot_import_a_module(path: Path, tmp_path: Path, monkeypatch: 
 
 def test_the_caller_may_name_a_class_that_is_not_registered(tmp_path: Path, profile: Profile) -> None:
     trained = fit(profile, "latbench_lookup:LookupRegressor")
-    trained.save(tmp_path / "own")
+    save_predictor(tmp_path / "own", trained)
     again = load_predictor(tmp_path / "own", plugin="latbench_lookup:LookupRegressor")
     np.testing.assert_array_equal(again.predict(profile.X), trained.predict(profile.X))
 
@@ -137,7 +138,7 @@ def test_the_caller_may_name_a_class_that_is_not_registered(tmp_path: Path, prof
 def test_types_that_only_pickle_could_restore_are_refused_when_writing(tmp_path: Path, profile: Profile) -> None:
     trained = fit(profile, "lightgbm:LGBMRegressor", n_estimators=2, verbose=-1)
     with pytest.raises(PredictorFileError, match=r"LGBMRegressor cannot be written.*to_arrays"):
-        trained.save(tmp_path / "lightgbm")
+        save_predictor(tmp_path / "lightgbm", trained)
     assert not list(tmp_path.iterdir())
 
 
@@ -146,7 +147,7 @@ def test_a_skops_archive_of_a_foreign_type_is_refused(tmp_path: Path, profile: P
 
     from latbench_lookup import LookupRegressor
 
-    fit(profile, "ridge").save(tmp_path / "ridge")
+    save_predictor(tmp_path / "ridge", fit(profile, "ridge"))
     archive = io.dumps(LookupRegressor())
     rewrite(tmp_path / "ridge", lambda header, arrays: arrays.update(skops=np.frombuffer(archive, dtype=np.uint8)))
     with pytest.raises(PredictorFileError, match=r"is refused: it holds latbench_lookup\.LookupRegressor"):
@@ -176,17 +177,17 @@ def test_a_full_disk_leaves_the_old_file(
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(PredictorFileError, match="No space left on device: choose another place"):
-        trained.save(path)
+        save_predictor(path, trained)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, trained: TrainedPredictor) -> None:
     with pytest.raises(PredictorFileError, match="No such file or directory"):
-        trained.save(tmp_path / "missing" / "predictor")
+        save_predictor(tmp_path / "missing" / "predictor", trained)
 
 
 def test_a_keyword_that_is_no_plain_value_is_refused(tmp_path: Path, profile: Profile) -> None:
     trained = fit(profile, "mlp", steps=1, random_state=np.random.RandomState(0))
     with pytest.raises(PredictorFileError, match="plain numbers"):
-        trained.save(tmp_path / "predictor")
+        save_predictor(tmp_path / "predictor", trained)

@@ -34,13 +34,14 @@ def run(
     """
     from latbench.fitting import fit
     from latbench.measurement import TARGETS
+    from latbench.predictor_file import save_predictor
     from latbench.store import Store
 
     with Store(store, quantity=target and TARGETS[target]) as opened:
         trained = fit(opened.profile(), predictor, samples=samples, seed=seed, **opt.literals(param, "--param"))
     name = predictor.replace(":", ".") + (f"-{target}" if target else "")
     path = to or store.with_name(f"{store.stem}-{name}.safetensors")
-    trained.save(path)
+    save_predictor(path, trained)
     if as_json:
         print_json({"predictor": str(path), "plugin": predictor, "facts": dict(trained.facts)})
     else:

@@ -14,10 +14,10 @@ from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json, print_table
 
 if TYPE_CHECKING:
-    from latbench.fitting import TrainedPredictor
     from latbench.search.campaign import Step
     from latbench.search.result import SearchResult
     from latbench.search.verification import Verification
+    from latbench.trained_predictor import TrainedPredictor
 
 
 def run(

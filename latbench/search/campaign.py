@@ -21,8 +21,8 @@ from latbench.search.verification import Found, Verification, verify
 from latbench.space import Architecture
 
 if TYPE_CHECKING:
-    from latbench.fitting import TrainedPredictor
     from latbench.search.data import Images
+    from latbench.trained_predictor import TrainedPredictor
 
 NO_TARGET = "none"
 

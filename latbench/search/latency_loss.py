@@ -18,7 +18,7 @@ Penalty = Literal["linear", "hinge"]
 
 
 class SpacePredictor(Protocol):
-    """A predictor that knows its space and its unit: `latbench.fitting.TrainedPredictor`, or a user's own class."""
+    """A predictor with its space and its unit: `latbench.trained_predictor.TrainedPredictor`, or a user's own class."""
 
     @property
     def space(self) -> SearchSpace:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EncodingPredictor(Protocol):
-    """A predictor of architectures that knows its space and its unit: `latbench.fitting.TrainedPredictor`."""
+    """A predictor of architectures that knows its space and its unit: `latbench.trained_predictor.TrainedPredictor`."""
 
     @property
     def space(self) -> SearchSpace:

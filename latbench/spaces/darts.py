@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 from latbench.errors import ParseError
 from latbench.space import Column, Operation
 from latbench.spaces.checks import check_alphas, check_config, check_temperature
-from latbench.spaces.genotype import EDGES, NODES, OPERATIONS, Genotype, Pair, parse_genotype
+from latbench.spaces.darts_stack import CellPlace, stacked_cells
+from latbench.spaces.genotype import (
+    ALPHA_SHAPES,
+    EDGE_INDEX,
+    EDGES,
+    NODES,
+    OPERATIONS,
+    Genotype,
+    Pair,
+    kept_edges,
+    parse_genotype,
+)
 from latbench.spaces.one_hot import chosen_operations, one_hot
 
 if TYPE_CHECKING:
@@ -26,34 +37,10 @@ if TYPE_CHECKING:
 CELL_TYPES = ("normal", "reduce")
 
 _EDGE_NAMES = tuple(f"{cell}/{source}->{node}" for cell in CELL_TYPES for source, node in EDGES)
-_EDGE_INDEX = {edge: index for index, edge in enumerate(EDGES)}
 _OPERATION_INDEX = {kind: index for index, kind in enumerate(OPERATIONS)}
 _SOURCE_PAIRS = {node: tuple(combinations(range(node), 2)) for node in NODES}
 # For each node, how many pairs of sources there are, and how many operations for each of the two.
 _CHOICES = np.array([[len(_SOURCE_PAIRS[node]), len(OPERATIONS) - 1, len(OPERATIONS) - 1] for node in NODES])
-
-
-@dataclass(frozen=True, slots=True)
-class CellPlace:
-    """One cell of the stack.
-
-    Args:
-        reduction: whether it halves the size.
-        channels: channels of each of its nodes.
-        size: height and width of its inputs.
-    """
-
-    reduction: bool
-    channels: int
-    size: int
-
-    def edge_operation(self, kind: str, source: int) -> Operation:
-        """Return the operation on an edge from `source`: a reduction cell halves what it reads from its inputs."""
-        if not self.reduction:
-            return Operation(kind, self.channels, self.channels, self.size)
-        if source < 2:
-            return Operation(kind, self.channels, self.channels, self.size, stride=2)
-        return Operation(kind, self.channels, self.channels, self.size // 2)
 
 
 @dataclass(frozen=True)
@@ -90,18 +77,12 @@ class DartsSpace:
     @property
     def alpha_shapes(self) -> tuple[tuple[int, int], ...]:
         """``(14, 8)`` for the normal and for the reduction cell."""
-        return ((len(EDGES), len(OPERATIONS)),) * 2
+        return ALPHA_SHAPES
 
     @cached_property
     def places(self) -> tuple[CellPlace, ...]:
         """The stacked cells, first to last."""
-        channels, size, places = self.channels, self.image, []
-        for index in range(self.cells):
-            reduction = index in (self.cells // 3, 2 * self.cells // 3)
-            channels *= 2 if reduction else 1
-            places.append(CellPlace(reduction, channels, size))
-            size //= 2 if reduction else 1
-        return tuple(places)
+        return stacked_cells(self.cells, self.channels, self.image)
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -154,7 +135,7 @@ class DartsSpace:
         """Return the paper's evaluation network without its auxiliary head and without path dropout."""
         from latbench.spaces.darts_network import build_network
 
-        return build_network(self, architecture)
+        return build_network(architecture, self.places, self.classes)
 
     def build_operation(self, operation: Operation) -> nn.Module:
         """Return one operation as `build` uses it.
@@ -170,7 +151,7 @@ class DartsSpace:
         """Return the paper's search network: batch norm without scale and shift, also after pooling."""
         from latbench.spaces.darts_network import build_supernet
 
-        return build_supernet(self)
+        return build_supernet(self.places, self.classes)
 
     def relax(self, alphas: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
         """Return the encoding ``(224,)`` of the alphas: see `latbench.spaces.darts_relaxation.relaxed_encoding`.
@@ -206,11 +187,6 @@ class DartsSpace:
         return Counter({op: n for op, n in operations.items() if kind != "skip_connect" or op.stride == 2})
 
 
-def kept_edges(pairs: Sequence[Pair]) -> dict[int, str]:
-    """Return the operation on each kept edge of a cell, by the edge's index in `EDGES`."""
-    return {_EDGE_INDEX[source, 2 + position // 2]: kind for position, (kind, source) in enumerate(pairs)}
-
-
 def _group(cell: str, kind: str, source: int) -> str:
     # Edges from a reduction cell's inputs halve the size: other work than that of the edges between its nodes.
     return f"{cell}/{kind}/stride2" if cell == "reduce" and source < 2 else f"{cell}/{kind}"
@@ -225,7 +201,7 @@ def _drawn_cell(nodes: Sequence[Sequence[int]]) -> Iterator[Pair]:
 def _decoded_cell(cell: str, choices: Sequence[int]) -> tuple[Pair, ...]:
     pairs: list[Pair] = []
     for node in NODES:
-        kept = [(OPERATIONS[choices[_EDGE_INDEX[source, node]]], source) for source in range(node)]
+        kept = [(OPERATIONS[choices[EDGE_INDEX[source, node]]], source) for source in range(node)]
         kept = [(kind, source) for kind, source in kept if kind != "none"]
         if len(kept) != 2:
             raise ParseError(f"{cell} cell, node {node}: {len(kept)} edges are kept: keep two, the others are 'none'")
@@ -238,6 +214,6 @@ def _derived_cell(probabilities: NDArray[np.float64]) -> tuple[Pair, ...]:
     kind = probabilities[:, 1:].argmax(axis=1) + 1
     pairs: list[Pair] = []
     for node in NODES:
-        by_strength = sorted(range(node), key=lambda source: -strongest[_EDGE_INDEX[source, node]])
-        pairs += ((OPERATIONS[kind[_EDGE_INDEX[source, node]]], source) for source in sorted(by_strength[:2]))
+        by_strength = sorted(range(node), key=lambda source: -strongest[EDGE_INDEX[source, node]])
+        pairs += ((OPERATIONS[kind[EDGE_INDEX[source, node]]], source) for source in sorted(by_strength[:2]))
     return tuple(pairs)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from latbench.space import Operation
 from latbench.spaces.cell_network import CellGraph, CellNetwork, CellSupernet, MixedEdge, Mixing
 from latbench.spaces.checks import check_operation
-from latbench.spaces.darts import CellPlace, DartsSpace, kept_edges
-from latbench.spaces.genotype import EDGES, NODES, OPERATIONS, Genotype
+from latbench.spaces.darts_stack import CellPlace
+from latbench.spaces.genotype import ALPHA_SHAPES, EDGES, NODES, OPERATIONS, Genotype, kept_edges
 from latbench.spaces.operations import (
     avg_pool,
     conv_bn,
@@ -38,7 +38,7 @@ _FACTORIES: dict[str, Callable[[Operation, bool], nn.Module]] = {
 }
 
 
-def build_network(space: DartsSpace, genotype: Genotype) -> CellNetwork:
+def build_network(genotype: Genotype, places: Sequence[CellPlace], classes: int) -> CellNetwork:
     """Return the network of a genotype: one operation on every kept edge."""
     normal, reduce = kept_edges(genotype.normal), kept_edges(genotype.reduce)
 
@@ -46,17 +46,17 @@ def build_network(space: DartsSpace, genotype: Genotype) -> CellNetwork:
         kind = (reduce if place.reduction else normal).get(index)
         return None if kind is None else build_operation(place.edge_operation(kind, EDGES[index][0]))
 
-    return DartsNetwork(space, edge)
+    return DartsNetwork(places, classes, edge)
 
 
-def build_supernet(space: DartsSpace) -> CellSupernet:
+def build_supernet(places: Sequence[CellPlace], classes: int) -> CellSupernet:
     """Return the search network: all operations on every edge."""
 
     def edge(place: CellPlace, index: int) -> MixedEdge:
         operations = (place.edge_operation(kind, EDGES[index][0]) for kind in OPERATIONS[1:])
         return MixedEdge(_mixed_operation(operation) for operation in operations)
 
-    return CellSupernet(DartsNetwork(space, edge, affine=False), space.alpha_shapes)
+    return CellSupernet(DartsNetwork(places, classes, edge, affine=False), ALPHA_SHAPES)
 
 
 def build_operation(operation: Operation, *, affine: bool = True) -> nn.Module:
@@ -73,22 +73,25 @@ class DartsNetwork(CellNetwork):
     """A stem, the stacked cells, global pooling and a linear head.
 
     Args:
-        space: gives the stack's shape.
+        places: the stacked cells, first to last.
+        classes: how many classes the head tells apart.
         make_edge: gives the modules on the cells' edges.
         affine: whether the cells' batch norms scale and shift.
     """
 
-    def __init__(self, space: DartsSpace, make_edge: EdgeFactory, *, affine: bool = True) -> None:
+    def __init__(
+        self, places: Sequence[CellPlace], classes: int, make_edge: EdgeFactory, *, affine: bool = True
+    ) -> None:
         super().__init__()
-        stem_channels = 3 * space.channels
+        stem_channels = 3 * places[0].channels
         self.stem = conv_bn(3, stem_channels)
-        self.reductions = [place.reduction for place in space.places]
+        self.reductions = [place.reduction for place in places]
         self.cells = nn.ModuleList()
         before_last, last, halved = stem_channels, stem_channels, False
-        for place in space.places:
+        for place in places:
             self.cells.append(DartsCell(place, before_last, last, make_edge, halved=halved, affine=affine))
             before_last, last, halved = last, len(NODES) * place.channels, place.reduction
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, space.classes))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes))
 
     def logits(self, x: Tensor, mixing: Sequence[Mixing] | None = None) -> Tensor:
         """Return logits ``(batch, classes)``; `mixing` is for the normal and the reduction cells of a supernet."""

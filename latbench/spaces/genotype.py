@@ -28,6 +28,11 @@ NODES = (2, 3, 4, 5)
 EDGES = tuple((source, node) for node in NODES for source in range(node))
 """``(source, node)`` of every edge, in the order of the alphas' rows."""
 
+EDGE_INDEX = {edge: index for index, edge in enumerate(EDGES)}
+
+ALPHA_SHAPES = ((len(EDGES), len(OPERATIONS)),) * 2
+"""Of the normal and of the reduction cell."""
+
 Pair = tuple[str, int]
 """An operation and the node that it reads."""
 
@@ -68,6 +73,11 @@ class Genotype:
         The order in which a cell concatenates its nodes is the only thing that a renumbering changes.
         """
         return Genotype(*(min(_renumbered(cell)) for cell in (self.normal, self.reduce)))
+
+
+def kept_edges(pairs: Sequence[Pair]) -> dict[int, str]:
+    """Return the operation on each kept edge of a cell, by the edge's index in `EDGES`."""
+    return {EDGE_INDEX[source, 2 + position // 2]: kind for position, (kind, source) in enumerate(pairs)}
 
 
 def parse_genotype(text: str) -> Genotype:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import ParseError
 from latbench.space import Column, Operation
-from latbench.spaces.checks import check_alphas, check_config, check_operation, check_temperature
+from latbench.spaces.checks import check_alphas, check_config, check_temperature
+from latbench.spaces.nasbench201_cell import ALPHA_SHAPES, EDGES, OPERATIONS, NasBench201Cell, parse_cell
 from latbench.spaces.one_hot import chosen_operations, one_hot
 
 if TYPE_CHECKING:
@@ -22,48 +22,9 @@ if TYPE_CHECKING:
 
     from latbench.spaces.cell_network import CellSupernet
 
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""In the benchmark's order."""
-
-NODES = (1, 2, 3)
-"""The nodes of a cell that compute; 0 is its input and 3 its output."""
-
-EDGES = tuple((source, node) for node in NODES for source in range(node))
-"""``(source, node)`` of every edge, in the order of the alphas' rows and of the benchmark's strings."""
-
 STAGES = 3
 
 _EDGE_NAMES = tuple(f"{source}->{node}" for source, node in EDGES)
-_FORM = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class NasBench201Cell:
-    """A NAS-Bench-201 architecture; `repr` and `str` are the benchmark's own string.
-
-    Args:
-        operations: the operation on each of the six edges, in the order of `EDGES`.
-
-    Raises:
-        ParseError: not six operations of the space.
-    """
-
-    operations: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "operations", tuple(self.operations))
-        if len(self.operations) != len(EDGES):
-            raise ParseError(f"a cell has {len(EDGES)} edges, not {len(self.operations)}: give one operation for each")
-        for kind in self.operations:
-            check_operation(kind, OPERATIONS)
-
-    def __repr__(self) -> str:
-        return "+".join("".join(f"|{kind}~{source}" for source, kind in incoming) + "|" for incoming in self.nodes())
-
-    def nodes(self) -> Iterator[list[tuple[int, str]]]:
-        """Yield ``(source, operation)`` of the incoming edges of each node, node 1 first."""
-        for node in NODES:
-            yield [(source, kind) for (source, to), kind in zip(EDGES, self.operations, strict=True) if to == node]
 
 
 @dataclass(frozen=True)
@@ -100,7 +61,7 @@ class NasBench201Space:
     @property
     def alpha_shapes(self) -> tuple[tuple[int, int], ...]:
         """``(6, 5)``."""
-        return ((len(EDGES), len(OPERATIONS)),)
+        return ALPHA_SHAPES
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
@@ -124,26 +85,11 @@ class NasBench201Space:
         Raises:
             ParseError: the message names the node and the column of the text.
         """
-        groups = text.strip().split("+")
-        if len(groups) != len(NODES):
-            raise ParseError(f"{len(groups)} nodes joined by '+' in {text!r}: write three, {_FORM}")
-        operations: list[str] = []
-        column = 1
-        for node, group in zip(NODES, groups, strict=True):
-            operations += _incoming(group, node, column)
-            column += len(group) + 1
-        return NasBench201Cell(tuple(operations))
+        return parse_cell(text)
 
     def canonical(self, architecture: NasBench201Cell) -> str:
-        """Return the benchmark's own text of the unique structure; the 15,625 cells have 6,466 of them.
-
-        It is the expression that node 3 computes from ``0``, its sums sorted: a skip connection is its source, and
-        ``none`` is ``#``, as is any operation on a node that is ``#`` alone.
-        """
-        expressions = ["0"]
-        for incoming in architecture.nodes():
-            expressions.append("+".join(sorted(_expression(kind, expressions[source]) for source, kind in incoming)))
-        return expressions[-1]
+        """Return the benchmark's own text of the unique structure; the 15,625 cells have 6,466 of them."""
+        return architecture.canonical()
 
     def encode(self, architectures: Sequence[NasBench201Cell]) -> NDArray[np.float32]:
         """Return one-hot encodings ``(n, 30)``."""
@@ -163,7 +109,7 @@ class NasBench201Space:
         """Return the benchmark's network; every operation but ``none`` runs, also where no live path leads."""
         from latbench.spaces.nasbench201_network import build_network
 
-        return build_network(self, architecture)
+        return build_network(architecture, self.stages(), self.cells, self.classes)
 
     def build_operation(self, operation: Operation) -> nn.Module:
         """Return one operation as `build` uses it.
@@ -179,7 +125,7 @@ class NasBench201Space:
         """Return the benchmark's search network: batch norm in the cells without scale and shift."""
         from latbench.spaces.nasbench201_network import build_supernet
 
-        return build_supernet(self)
+        return build_supernet(self.stages(), self.cells, self.classes)
 
     def relax(self, alphas: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
         """Return the encoding ``(30,)``: on every edge the softmax of ``alphas / temperature``.
@@ -216,27 +162,3 @@ class NasBench201Space:
 
 def _cell(choices: Sequence[int] | NDArray[np.integer]) -> NasBench201Cell:
     return NasBench201Cell(tuple(OPERATIONS[choice] for choice in choices))
-
-
-def _incoming(group: str, node: int, column: int) -> Iterator[str]:
-    """Yield the operations of one node's text, ``|op~0|op~1|``, which begins at `column` of the whole."""
-    tokens = group.split("|")
-    if len(tokens) != node + 2 or tokens[0] or tokens[-1]:
-        raise ParseError(f"node {node} (column {column}) is {group!r}: write {node} of '|operation~source', then '|'")
-    column += 1
-    for source, token in enumerate(tokens[1:-1]):
-        kind, _, given = token.partition("~")
-        if given != str(source):
-            raise ParseError(f"node {node} (column {column}) has {token!r}: write 'operation~{source}' there")
-        try:
-            check_operation(kind, OPERATIONS)
-        except ParseError as error:
-            raise ParseError(f"node {node} (column {column}): {error}") from None
-        yield kind
-        column += len(token) + 1
-
-
-def _expression(kind: str, source: str) -> str:
-    if kind == "none" or source == "#":
-        return "#"
-    return source if kind == "skip_connect" else f"({source})@{kind}"

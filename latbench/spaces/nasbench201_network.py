@@ -10,8 +10,11 @@ from torch import Tensor, nn
 from latbench.space import Operation
 from latbench.spaces.cell_network import CellGraph, CellNetwork, CellSupernet, MixedEdge, Mixing
 from latbench.spaces.checks import check_operation
-from latbench.spaces.nasbench201 import EDGES, OPERATIONS, NasBench201Cell, NasBench201Space
+from latbench.spaces.nasbench201_cell import ALPHA_SHAPES, EDGES, OPERATIONS, NasBench201Cell
 from latbench.spaces.operations import avg_pool, conv_bn, relu_conv_bn, residual_reduction, skip_connect
+
+Stage = tuple[int, int]
+"""Channels of its cells, and height and width of their inputs."""
 
 EdgeFactory = Callable[[int, int], nn.Module | None]
 """Gives the module on an edge, by the cell's channels and the edge's index, or None for ``none``."""
@@ -24,23 +27,23 @@ _FACTORIES: dict[str, Callable[[int, bool], nn.Module]] = {
 }
 
 
-def build_network(space: NasBench201Space, architecture: NasBench201Cell) -> CellNetwork:
+def build_network(architecture: NasBench201Cell, stages: Sequence[Stage], cells: int, classes: int) -> CellNetwork:
     """Return the network of an architecture: one operation on every edge that is not ``none``."""
 
     def edge(channels: int, index: int) -> nn.Module | None:
         kind = architecture.operations[index]
         return None if kind == "none" else _FACTORIES[kind](channels, True)
 
-    return NasBench201Network(space, edge)
+    return NasBench201Network(stages, cells, classes, edge)
 
 
-def build_supernet(space: NasBench201Space) -> CellSupernet:
+def build_supernet(stages: Sequence[Stage], cells: int, classes: int) -> CellSupernet:
     """Return the search network: all operations on every edge."""
 
     def edge(channels: int, index: int) -> MixedEdge:
         return MixedEdge(_FACTORIES[kind](channels, False) for kind in OPERATIONS[1:])
 
-    return CellSupernet(NasBench201Network(space, edge), space.alpha_shapes)
+    return CellSupernet(NasBench201Network(stages, cells, classes, edge), ALPHA_SHAPES)
 
 
 def build_operation(operation: Operation) -> nn.Module:
@@ -57,22 +60,24 @@ class NasBench201Network(CellNetwork):
     """A stem, three stages of cells with a residual block before the second and third, pooling and a linear head.
 
     Args:
-        space: gives the stack's shape.
+        stages: channels and size of each.
+        cells: how many cells each of them has.
+        classes: how many classes the head tells apart.
         make_edge: gives the modules on the cells' edges.
     """
 
-    def __init__(self, space: NasBench201Space, make_edge: EdgeFactory) -> None:
+    def __init__(self, stages: Sequence[Stage], cells: int, classes: int, make_edge: EdgeFactory) -> None:
         super().__init__()
-        last = space.channels
+        last = stages[0][0]
         self.stem = conv_bn(3, last)
         self.blocks = nn.ModuleList()
-        for channels, _ in space.stages():
+        for channels, _ in stages:
             if channels != last:
                 self.blocks.append(residual_reduction(last, channels))
-            self.blocks.extend(CellGraph(EDGES, functools.partial(make_edge, channels)) for _ in range(space.cells))
+            self.blocks.extend(CellGraph(EDGES, functools.partial(make_edge, channels)) for _ in range(cells))
             last = channels
         self.head = nn.Sequential(
-            nn.BatchNorm2d(last), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, space.classes)
+            nn.BatchNorm2d(last), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes)
         )
 
     def logits(self, x: Tensor, mixing: Sequence[Mixing] | None = None) -> Tensor:

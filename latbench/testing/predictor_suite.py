@@ -13,7 +13,7 @@ import torch
 from latbench.fitting import fit
 from latbench.plugins import PREDICTORS, configure
 from latbench.predictor import DifferentiablePredictor, UsesColumnFacts
-from latbench.predictor_file import load_predictor
+from latbench.predictor_file import load_predictor, save_predictor
 from latbench.testing.additive_profile import additive_profile
 
 
@@ -86,7 +86,7 @@ class PredictorSuite:
         """Saving and loading changes no bit."""
         profile = additive_profile(80)
         trained = fit(profile, self.predictor)
-        trained.save(tmp_path / "predictor.safetensors")
+        save_predictor(tmp_path / "predictor.safetensors", trained)
         again = load_predictor(tmp_path / "predictor.safetensors", profile.space)
         np.testing.assert_array_equal(again.predict(profile.X), trained.predict(profile.X))
         assert again.estimator.get_params() == trained.estimator.get_params()

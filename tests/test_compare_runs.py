@@ -89,7 +89,10 @@ def slower(profile: Profile, factor: float) -> Profile:
     ],
 )
 def test_a_verdict_follows_from_the_interval(low: float, value: float, high: float, verdict: str) -> None:
-    assert Ratio(value, low, high).verdict(tolerance=0.01) == verdict
+    ratio = Ratio(value, low, high)
+    assert ratio.verdict(tolerance=0.01) == verdict
+    of_energy = {"FASTER": "LESS", "SLOWER": "MORE"}.get(verdict, verdict)
+    assert ratio.verdict(tolerance=0.01, quantity="energy") == of_energy
 
 
 logs = st.floats(-0.2, 0.2)

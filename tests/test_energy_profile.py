@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from latbench.measure.runs import compare_runs, profile_run, read_run
 from latbench.measure.settings import Settings
 from latbench.measurement import TARGETS, Measurement
 from latbench.model import Model
-from latbench.predictor_file import load_predictor
+from latbench.predictor_file import load_predictor, save_predictor
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.passes import Progress
 from latbench.profiling.plan import plan
@@ -227,7 +228,7 @@ def test_a_predictor_learns_energy_and_a_loss_steps_it(store: Path, tmp_path: Pa
     with Store(store, quantity="energy") as opened:
         trained = fit(opened.profile(), "mlp", seed=0)
     assert trained.unit == "mJ"
-    trained.save(tmp_path / "energy.safetensors")
+    save_predictor(tmp_path / "energy.safetensors", trained)
     loss = LatencyLoss(load_predictor(tmp_path / "energy.safetensors"))
     assert loss.unit == "mJ"
     alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.alpha_shapes]
@@ -279,6 +280,23 @@ def test_runs_of_different_quantities_are_not_compared(store: Path) -> None:
     with pytest.raises(UsageError, match="no ratio"):
         compare_runs(a, b, ignore=["quantity", "unit", "clock"])
     assert compare_runs(b, read_run(store, "energy")).mean is not None
+
+
+def test_energies_that_differ_are_less_or_more(tmp_path: Path) -> None:
+    for name, factor in (("before", 1.0), ("after", 0.8)):
+        table = tmp_path / name / "published.csv"
+        table.parent.mkdir()
+        rows = (f"{a},{factor * (3 + i)}\n" for i, a in enumerate(SPACE.sample(3, seed=0)))
+        table.write_text("arch,mj\n" + "".join(rows))
+        import_table(
+            table, table.with_name("a.db"), space=SPACE, architecture_column="arch", value_column="mj", unit="mJ"
+        )
+    stores = [tmp_path / name / "a.db" for name in ("before", "after")]
+    result = call("compare-runs", *stores, "--target", "energy_mj")
+    assert result.stdout.startswith("LESS: B / A is -20.0%")
+    assert "each: 3 LESS" in result.stdout
+    document = json.loads(call("compare-runs", *reversed(stores), "--json").stdout)
+    assert document["mean"]["verdict"] == "MORE"
 
 
 def test_what_a_search_finds_is_metered_again(store: Path) -> None:

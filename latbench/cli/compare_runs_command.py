@@ -31,17 +31,19 @@ def run(
     target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say for every common subject whether B is as fast as A.
+    """Say for every common subject whether B is as fast as A, or takes as much energy.
 
-    SAME: the 95% interval of the ratio lies within the tolerance. FASTER, SLOWER: it excludes no difference, and the
-    ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared by their geometric mean ratio.
-    Runs that differ in anything that a latency depends on are not comparable: exit code 2, with the fields.
+    SAME: the 95% interval of the ratio lies within the tolerance. FASTER, SLOWER (of energy: LESS, MORE): it excludes
+    no difference, and the ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared by their
+    geometric mean ratio. Runs that differ in anything that a value depends on are not comparable: exit code 2, with
+    the fields.
 
     \b
     Examples:
       latbench compare-runs runs/before.json runs/after.json
       latbench compare-runs runs/fp32.json runs/fp16.json --ignore precision
       latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.01
+      latbench compare-runs runs/before.db runs/after.db --target energy_mj
     """
     from latbench.measure.runs import compare_runs, read_run
     from latbench.measurement import TARGETS
@@ -69,9 +71,10 @@ def _print(compared: RunComparison, tolerance: float) -> None:
 
 def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float) -> None:
     compared_rows = [(row, row.ratio) for row in compared.rows if row.ratio is not None]
-    verdicts = Counter(ratio.verdict(tolerance) for _, ratio in compared_rows)
+    quantity = compared_rows[0][0].a.conditions.quantity
+    verdicts = Counter(ratio.verdict(tolerance, quantity=quantity) for _, ratio in compared_rows)
     out.print(
-        f"{mean.verdict(tolerance)}: B / A is {_percent(mean.value)} ({_interval(mean)}), "
+        f"{mean.verdict(tolerance, quantity=quantity)}: B / A is {_percent(mean.value)} ({_interval(mean)}), "
         f"the geometric mean over {len(compared_rows)} common architectures"
     )
     out.print("each: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()))
@@ -95,7 +98,11 @@ def _row(row: Comparison, tolerance: float) -> tuple[str, ...]:
     answer = (
         ("-", "-", "-")
         if row.ratio is None
-        else (_percent(row.ratio.value), _interval(row.ratio), row.ratio.verdict(tolerance))
+        else (
+            _percent(row.ratio.value),
+            _interval(row.ratio),
+            row.ratio.verdict(tolerance, quantity=row.a.conditions.quantity),
+        )
     )
     return (row.a.subject, row.a.conditions.backend, *values, *answer)
 
@@ -109,18 +116,20 @@ def _interval(ratio: Ratio) -> str:
 
 
 def _document(compared: RunComparison, tolerance: float) -> dict[str, Any]:
-    def said(ratio: Ratio | None) -> dict[str, Any] | None:
-        return None if ratio is None else {**dataclasses.asdict(ratio), "verdict": ratio.verdict(tolerance)}
+    def said(ratio: Ratio | None, quantity: str) -> dict[str, Any] | None:
+        if ratio is None:
+            return None
+        return {**dataclasses.asdict(ratio), "verdict": ratio.verdict(tolerance, quantity=quantity)}
 
     return {
-        "mean": said(compared.mean),
+        "mean": said(compared.mean, compared.rows[0].a.conditions.quantity),
         "rows": [
             {
                 "subject": row.a.subject,
                 "backend": row.a.conditions.backend,
                 "a": dataclasses.asdict(row.a.interval),
                 "b": dataclasses.asdict(row.b.interval),
-                "ratio": said(row.ratio),
+                "ratio": said(row.ratio, row.a.conditions.quantity),
                 "differences": list(row.differences),
             }
             for row in compared.rows

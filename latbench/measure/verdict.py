@@ -1,4 +1,4 @@
-"""Whether run B is as fast as run A: the ratio of two measured values, with its interval and a verdict."""
+"""Whether run B takes as much as run A: the ratio of two measured values, with its interval and a verdict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from latbench.errors import DataError
 from latbench.measure.estimate import Z_95
 
-Verdict = Literal["SAME", "FASTER", "SLOWER", "UNCLEAR"]
+Verdict = Literal["SAME", "FASTER", "SLOWER", "LESS", "MORE", "UNCLEAR"]
 TOLERANCE = 0.02
 """About what two careful runs on a quiet machine can tell apart."""
 
@@ -30,23 +30,24 @@ class Interval:
 class Ratio(Interval):
     """B relative to A: 0.9 says that B takes 10% less."""
 
-    def verdict(self, tolerance: float = TOLERANCE) -> Verdict:
+    def verdict(self, tolerance: float = TOLERANCE, *, quantity: str = "latency") -> Verdict:
         """Decide between four answers that exclude one another.
 
         - SAME: the whole interval lies within ``[1 / (1 + tolerance), 1 + tolerance]``.
-        - FASTER, SLOWER: the interval excludes 1, and the ratio lies below or above that band.
+        - FASTER, SLOWER: the interval excludes 1, and the ratio lies below or above that band. What is no latency, as
+          `latbench.measurement.Conditions.quantity` names it, takes LESS or MORE.
         - UNCLEAR: anything else. The interval is too wide, or a difference is sure but maybe too small to matter.
 
-        Exchanging A and B exchanges FASTER and SLOWER, and nothing else.
+        Exchanging A and B exchanges those two, and nothing else.
         """
         above = 1 + tolerance
         below = 1 / above
         if below <= self.low and self.high <= above:
             return "SAME"
         if self.high < 1 and self.value < below:
-            return "FASTER"
+            return "FASTER" if quantity == "latency" else "LESS"
         if self.low > 1 and self.value > above:
-            return "SLOWER"
+            return "SLOWER" if quantity == "latency" else "MORE"
         return "UNCLEAR"
 
 

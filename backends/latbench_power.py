@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pynvml
 
 from latbench.backend import Device
-from latbench.errors import MeasurementError, NoCounterError, PluginError
+from latbench.errors import CounterError, NoCounterError, PluginError
 
 
 class PowerMeter:
@@ -55,9 +55,9 @@ class GpuCounter:
         """Return the millijoules since the driver was loaded.
 
         Raises:
-            MeasurementError: the GPU cannot be read any more.
+            CounterError: the GPU cannot be read any more.
         """
         try:
             return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         except pynvml.NVMLError as error:
-            raise MeasurementError(f"the energy of {self._name} cannot be read any more (NVML: {error})") from error
+            raise CounterError(f"the energy of {self._name} cannot be read any more (NVML: {error})") from error

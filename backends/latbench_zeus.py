@@ -15,7 +15,7 @@ from zeus.device.soc import get_soc
 from zeus.exception import ZeusBaseError
 
 from latbench.backend import Device
-from latbench.errors import MeasurementError, NoCounterError
+from latbench.errors import CounterError, NoCounterError
 
 _CPU_OF_CHIP = ("cpu_total_mj", "cpu_energy_mj")
 _GPU_OF_CHIP = ("gpu_mj", "gpu_energy_mj")
@@ -64,12 +64,12 @@ class ZeusCounter:
         """Return the millijoules that Zeus counts.
 
         Raises:
-            MeasurementError: Zeus cannot read it any more.
+            CounterError: Zeus cannot read it any more.
         """
         try:
             return float(self.read())
         except (ZeusBaseError, OSError) as error:
-            raise MeasurementError(f"Zeus cannot read the energy counter any more: {error}") from error
+            raise CounterError(f"Zeus cannot read the energy counter any more: {error}") from error
 
 
 class RaplCounter:
@@ -91,12 +91,12 @@ class RaplCounter:
         """Return the millijoules since this counter was made.
 
         Raises:
-            MeasurementError: a register cannot be read any more.
+            CounterError: a register cannot be read any more.
         """
         try:
             now = [_read_uj(path) for path, _ in self._registers]
         except (OSError, ValueError) as error:
-            raise MeasurementError(f"the CPU's energy cannot be read any more: {error}") from error
+            raise CounterError(f"the CPU's energy cannot be read any more: {error}") from error
         for value, last, (_, span) in zip(now, self._last, self._registers, strict=True):
             self._total_uj += value - last if value >= last else value - last + span
         self._last = now

@@ -14,6 +14,7 @@
     └── MeasurementError            the target failed; the command line exits with 1
         ├── CompileError            the backend could not compile the model
         ├── OutputMismatchError     the compiled model computes something else than the module
+        ├── CounterError            an energy counter that cannot be read any more, stands still or goes backwards
         └── WorkerDiedError         the process that measured crashed, hung or ran out of memory
 
 Every message states the fact, then the remedy: ``no backend named 'cppu': did you mean 'cpu'?``
@@ -81,6 +82,10 @@ class CompileError(MeasurementError):
 
 class OutputMismatchError(MeasurementError):
     """The compiled model's outputs differ from the module's."""
+
+
+class CounterError(MeasurementError):
+    """An energy counter failed while it was read: what ran meanwhile is not to blame."""
 
 
 class WorkerDiedError(MeasurementError):

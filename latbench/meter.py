@@ -30,7 +30,7 @@ class Counter(Protocol):
         A counter whose register wraps around adds its range. Values may stand still between updates of the register.
 
         Raises:
-            MeasurementError: the counter cannot be read any more.
+            CounterError: the counter cannot be read any more.
         """
         ...
 

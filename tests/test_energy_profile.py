@@ -16,15 +16,12 @@ import pytest
 import torch
 
 from latbench.backend import CompileOptions
-from latbench.errors import NoCounterError, StoreError, UsageError
+from latbench.errors import StoreError, UsageError
 from latbench.fitting import fit
 from latbench.measure import EnergySettings, measure_architectures
-from latbench.measure.energy_session import run_energy_session
-from latbench.measure.rounds import Task
 from latbench.measure.runs import compare_runs, profile_run, read_run
 from latbench.measure.settings import Settings
 from latbench.measurement import TARGETS, Measurement
-from latbench.model import Model
 from latbench.predictor_file import load_predictor, save_predictor
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.passes import Progress
@@ -33,7 +30,6 @@ from latbench.search import LatencyLoss, campaign
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import export_table, import_table
-from latbench.testing import NullBackend
 from latbench.testing.meters import IDLE_W, RUN_W
 from tests.test_cli import SPACE as SPACE_FLAGS
 from tests.test_cli import call, document
@@ -154,36 +150,6 @@ def test_energy_is_added_to_a_profile_of_latencies_where_there_is_one(tmp_path: 
     assert {f.subject for f in summary.failures} == {victim}
     assert summary.energy.failures == ()
     assert (summary.energy.architectures, summary.energy.progress.total) == (3, 6)
-
-
-class StillMeter:
-    """A meter whose counter stands still."""
-
-    name = "still"
-
-    def counter(self, device: object) -> StillMeter:
-        return self
-
-    def energy_mj(self) -> float:
-        return 7.0
-
-
-def test_a_counter_that_stands_still_is_a_failure_and_no_row() -> None:
-    (architecture,) = SPACE.sample(1, seed=0)
-    task = Task("architecture", str(architecture), lambda: Model.from_architecture(SPACE, architecture), replicate=1)
-    energy = EnergySettings("tests.test_energy_profile:StillMeter", window_s=0.005)
-    result = run_energy_session(NullBackend(), [task], CompileOptions(), FAST, energy=energy)
-    assert result.measurements == ()
-    (failure,) = result.failures
-    assert "did not move" in failure.reason
-    assert (failure.subject, failure.replicate) == (str(architecture), 1)
-
-
-def test_a_device_without_counter_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    with pytest.raises(NoCounterError, match="is not the device of the null backend"):
-        profile_space(SPACE, "cpu", path, samples=1, meter=METER)
-    assert not path.exists()
 
 
 PROFILE = """

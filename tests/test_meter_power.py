@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from latbench.backend import Device
-from latbench.errors import MeasurementError, NoCounterError, PluginError
+from latbench.errors import CounterError, NoCounterError, PluginError
 
 pynvml = pytest.importorskip("pynvml")
 
@@ -71,7 +71,7 @@ def test_a_gpu_that_is_lost_is_a_failure(asked: list[str], monkeypatch: pytest.M
     counter = PowerMeter().counter(GPU)
     lost = fails(pynvml.NVML_ERROR_GPU_IS_LOST)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lost)
-    with pytest.raises(MeasurementError, match=r"Tesla V100 cannot be read any more"):
+    with pytest.raises(CounterError, match=r"Tesla V100 cannot be read any more"):
         counter.energy_mj()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from latbench.backend import Device
-from latbench.errors import MeasurementError, NoCounterError
+from latbench.errors import CounterError, NoCounterError
 
 pytest.importorskip("zeus")
 
@@ -104,7 +104,7 @@ def test_a_register_that_vanishes_is_a_failure(tree: Path) -> None:
     register = zone(tree / "intel-rapl:0", "package-0", 7)
     counter = ZeusMeter().counter(CPU)
     register.unlink()
-    with pytest.raises(MeasurementError, match="cannot be read any more"):
+    with pytest.raises(CounterError, match="cannot be read any more"):
         counter.energy_mj()
 
 

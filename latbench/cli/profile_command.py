@@ -41,6 +41,9 @@ def run(
         str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench backends'.")
     ] = None,
     window: Annotated[str, typer.Option(help="How long a metered model runs at a time, of three times.")] = "5s",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
+    ] = False,
     budget: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
     seed: opt.Seed = 0,
     timeout: opt.Timeout = 120.0,
@@ -98,6 +101,7 @@ def run(
             with_operations=operators,
             meter=meter,
             window_s=opt.seconds(window) or 0.0,
+            retry_failed=retry_failed,
             budget_seconds=opt.seconds(budget),
             timeout=timeout,
             on_progress=draw,
@@ -130,6 +134,8 @@ def _print(summary: Summary) -> None:
     out.print(f"noise floor: {summary.noise_floor}")
     for failure in summary.failures[:5]:
         out.print(f"failed: {failure.subject}: {failure.reason}", markup=False)
+    if summary.failures:
+        out.print("what failed is not tried again, unless --retry-failed is given")
     if progress.done < progress.total:
         out.print(f"{progress.total - progress.done} are left: the same command continues")
 

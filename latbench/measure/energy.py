@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from latbench.backend import Compiled, Device
-from latbench.errors import MeasurementError, NoCounterError, UsageError
+from latbench.errors import CounterError, LatbenchError, MeasurementError, NoCounterError, UsageError, reason
 from latbench.meter import Counter, Meter
 
 _SETTLE = 0.2
@@ -112,10 +112,9 @@ def measure_energy(
     """
     settings = EnergySettings(meter.name, window_s, trials)
     try:
-        counter = meter.counter(device)
-    except NoCounterError as error:
+        return measure_energies([compiled], meter.counter(device), settings, now=now, sleep=sleep)[0]
+    except (NoCounterError, CounterError) as error:
         return Energy(reason=str(error))
-    return measure_energies([compiled], counter, settings, now=now, sleep=sleep)[0]
 
 
 def measure_energies(
@@ -139,6 +138,9 @@ def measure_energies(
 
     Returns:
         One result a model, in the order of `models`.
+
+    Raises:
+        CounterError: the counter cannot be read any more, does not move, or goes backwards.
     """
     rng, reader = rng or np.random.default_rng(0), _Reader(counter, now)
     windows: list[list[_Window]] = [[] for _ in models]
@@ -150,15 +152,12 @@ def measure_energies(
             reader.window(lambda: sleep(min(_IDLE_STEP_S, settings.window_s / 10)), settings.window_s).power_w
         )
 
-    try:
+    rest()
+    for _ in range(settings.trials):
+        for index in rng.permutation(len(models)):
+            if not reasons[index]:
+                reasons[index] = _trial(reader, models[index], settings.window_s, windows[index])
         rest()
-        for _ in range(settings.trials):
-            for index in rng.permutation(len(models)):
-                if not reasons[index]:
-                    reasons[index] = _trial(reader, models[index], settings.window_s, windows[index])
-            rest()
-    except MeasurementError as error:  # in an idle window: it concerns all of them
-        return [Energy(reason=reason or str(error)) for reason in reasons]
     between = [(before + after) / 2 for before, after in pairwise(idle_w)]
     return [
         Energy(reason=reason) if reason else _energy(trials, between)
@@ -170,10 +169,14 @@ def _trial(reader: _Reader, model: Compiled, window_s: float, windows: list[_Win
     """Add a window to those of a model, or return why there is none."""
     try:
         window = reader.window(model.run, window_s)
+    except CounterError:
+        raise
     except MeasurementError as error:
         return str(error)
     if window.mj == 0:
-        return f"the energy counter did not move in {window.seconds:.3g} s: give --window a larger value"
+        raise CounterError(
+            f"the energy counter did not move in {window.seconds:.3g} s of a model's runs: give --window a larger value"
+        )
     windows.append(window)
     return ""
 
@@ -202,7 +205,7 @@ class _Reader:
         """Repeat `step` for at least `seconds`, from one movement of the counter to another.
 
         Raises:
-            MeasurementError: the counter cannot be read, or goes backwards.
+            CounterError: the counter cannot be read, or goes backwards.
         """
         self._repeat(step, seconds * _SETTLE)
         self._until_it_moves(step, seconds)
@@ -227,9 +230,15 @@ class _Reader:
                 return steps
 
     def _read(self) -> float:
-        last, self._last = self._last, self._counter.energy_mj()
+        last = self._last
+        try:
+            self._last = self._counter.energy_mj()
+        except LatbenchError:
+            raise
+        except Exception as error:
+            raise CounterError(f"the energy counter cannot be read: {reason(error)}") from error
         if self._last < last:
-            raise MeasurementError(
+            raise CounterError(
                 f"the energy counter went backwards, from {last:.6g} to {self._last:.6g} mJ: "
                 "it wrapped around or was reset; measure again"
             )

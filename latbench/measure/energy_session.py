@@ -43,6 +43,7 @@ def run_energy_session(
     Raises:
         UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
         NoCounterError: the meter cannot count the energy of the backend's device.
+        CounterError: the counter fails.
     """
     meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
     counter = meter.counter(backend.device())

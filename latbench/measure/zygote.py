@@ -19,7 +19,7 @@ import struct
 import sys
 import threading
 
-from latbench.errors import UsageError, reason
+from latbench.errors import CounterError, UsageError, reason
 from latbench.measure.environment import divided_cores
 from latbench.measure.request import SessionRequest
 from latbench.measure.source_request import SourceRequest
@@ -76,7 +76,7 @@ def _serve(connection: socket.socket) -> None:
 
         result = request.run(notify)
         send(event="finished", result=result.to_json())
-    except UsageError as error:
+    except (UsageError, CounterError) as error:  # no model is to blame
         send(event="refused", error=type(error).__name__, message=str(error))
     except BaseException as error:  # noqa: BLE001 - a forked process must never return into the zygote's loop
         send(event="crashed", message=reason(error))

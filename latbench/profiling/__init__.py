@@ -56,6 +56,7 @@ def profile_space(
     with_operations: bool = False,
     meter: str | None = None,
     window_s: float = 5.0,
+    retry_failed: bool = False,
     budget_seconds: float | None = None,
     timeout: float = 120.0,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -77,18 +78,23 @@ def profile_space(
         with_operations: also measure every distinct operation of the space, for the lookup predictor.
         meter: plug-in name or ``module:Class`` of what counts energy; None measures latency alone.
         window_s: seconds for which a metered model runs without a break, three times.
+        retry_failed: also measure what an earlier run could not.
         budget_seconds: stop after about so long; None measures all.
         timeout: seconds that one model may take to compile.
         on_progress: called after each session.
 
     Raises:
-        UsageError: nothing to measure, or the store is another profile's.
+        UsageError: nothing to measure, the store is another profile's, or a meter with a cold cache.
         NoCounterError: the meter cannot count the energy of the backend's device.
-        MeasurementError: the backend cannot run the space's reference architectures.
+        MeasurementError: the backend cannot run the space's reference architectures, or the meter's counter fails.
     """
     options, settings = options or CompileOptions(), settings or Settings()
     if samples < 1 and not with_operations:
         raise UsageError(f"{samples} samples leave nothing to measure: give --samples 1 or more")
+    if meter is not None and settings.cache == "cold":
+        raise UsageError(
+            "a metered model runs back to back, so its cache is warm: meter it in a store with --cache warm"
+        )
     check_threads(options.threads)
     spec = SpaceSpec.of(space)
     identity = Identity(spec, backend, options.precision, options.threads, batch, settings.cache, dict(options.options))
@@ -99,10 +105,12 @@ def profile_space(
     # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
     ahead = target.device().kind == "cpu" and bool(divided_cores(options.threads)[0])
     deadline = time.monotonic() + (budget_seconds or float("inf"))
-    new_pass = partial(Pass, timeout=timeout, deadline=deadline, on_progress=on_progress)
+    new_pass = partial(Pass, references=references(space), timeout=timeout, deadline=deadline, on_progress=on_progress)
     stretches = plan(space, samples, seed, with_operations=with_operations)
     with Store(store, identity, quantity="latency") as opened:
-        timing = new_pass(opened, request, references=references(space), session_size=SESSION_SIZE, ahead=ahead)
+        if retry_failed:
+            opened.forget_failures()
+        timing = new_pass(opened, request, riding=True, session_size=SESSION_SIZE, ahead=ahead)
         try:
             progress = timing.run(stretches)
         except LatbenchError:
@@ -114,8 +122,10 @@ def profile_space(
     limited = replace(settings, max_seconds=energy.max_seconds(ENERGY_SESSION_SIZE))
     request = replace(request, settings=limited, energy=energy)
     with Store(store, identity, quantity="energy") as opened:
+        if retry_failed:
+            opened.forget_failures()
         # Nothing compiles ahead: the counter would count the compiler.
-        metering = new_pass(opened, request, references=(), session_size=ENERGY_SESSION_SIZE, ahead=False)
+        metering = new_pass(opened, request, riding=False, session_size=ENERGY_SESSION_SIZE, ahead=False)
         progress = metering.run(_without(stretches, summary.failures))
         return replace(summary, energy=_summary(opened, progress))
 

@@ -7,10 +7,11 @@ import uuid
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from latbench.errors import MeasurementError
+from latbench.errors import MeasurementError, StoreError
 from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.measure.between_sessions import BetweenSessions
 from latbench.measure.request import SessionRequest, Subject
@@ -61,8 +62,9 @@ class Pass:
     Args:
         store: of the quantity; what it holds is not measured again.
         request: what all sessions share; its subjects are filled in.
-        references: ride along in every session.
-        session_size: subjects of a session beside its references.
+        references: what can be measured wherever anything can.
+        riding: whether the references ride along in every session.
+        session_size: subjects of a session beside them.
         timeout: seconds that one model may take to compile.
         deadline: of the monotonic clock; no session starts after it.
         ahead: whether one session compiles while another one is measured.
@@ -75,6 +77,7 @@ class Pass:
         request: SessionRequest,
         *,
         references: Sequence[Subject],
+        riding: bool,
         session_size: int,
         timeout: float,
         deadline: float,
@@ -82,6 +85,7 @@ class Pass:
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.store, self.request, self.references = store, request, tuple(references)
+        self.riding = self.references if riding else ()
         self.session_size, self.timeout, self.deadline, self.ahead = session_size, timeout, deadline, int(ahead)
         self.on_progress = on_progress
         self.started = time.monotonic()
@@ -99,12 +103,16 @@ class Pass:
         done = sum(self.store.holds(subject) for subject in subjects)
         self.progress = Progress(done, len(subjects), self.store.quantity)
         self.on_progress(self.progress)
-        for stretch in stretches:
-            # Blind duplicates run in processes that share no memory layout with those of the first values.
-            self._measure(stretch.first)
-            self._measure(stretch.again)
-            self.progress = replace(self.progress, noise_floor=noise_floor(self.store.duplicates()))
-            self.on_progress(self.progress)
+        try:
+            for stretch in stretches:
+                # Blind duplicates run in processes that share no memory layout with those of the first values.
+                self._measure(stretch.first)
+                self._measure(stretch.again)
+                self.progress = replace(self.progress, noise_floor=noise_floor(self.store.duplicates()))
+                self.on_progress(self.progress)
+        finally:
+            with suppress(StoreError):  # a disk that is full has been told of
+                self.store.release()
         return self.progress
 
     def _measure(self, subjects: Sequence[Subject]) -> None:
@@ -133,7 +141,7 @@ class Pass:
             session=name,
             settings=replace(request.settings, between_sessions=self.between_sessions.estimate()),
             seed=zlib.crc32(f"{request.seed} {name}".encode()),
-            subjects=(*self.references, *request.subjects),
+            subjects=(*self.riding, *request.subjects),
         )
 
     def _results(
@@ -147,18 +155,22 @@ class Pass:
             return
         _check_references(result)
         self.reference_deaths = 0
+        if not result.measurements:
+            self._check_device(workers, result.failures[0].reason)
         yield result
 
     def _after(self, death: SessionDiedError, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
         subjects = list(request.subjects)
-        if death.index is not None and death.index < len(self.references):
+        if death.index is not None and death.index < len(self.riding):
             # One that dies once may have been killed; one that dies again and again cannot be measured here.
             self.reference_deaths += 1
             if self.reference_deaths == REFERENCE_DEATHS:
                 raise MeasurementError(f"the reference architectures cannot be measured: {death}") from death
             rest = [subjects]
         elif death.index is not None or len(subjects) == 1:
-            culprit = subjects.pop(0 if death.index is None else death.index - len(self.references))
+            if not self.riding:
+                self._check_device(workers, str(death))
+            culprit = subjects.pop(0 if death.index is None else death.index - len(self.riding))
             yield SessionResult(None, (), (Failure(culprit.kind, culprit.text, str(death), culprit.replicate),))
             rest = [subjects] if subjects else []
         else:
@@ -178,20 +190,29 @@ class Pass:
             for alone in requests
             for result in self._results(workers, alone, workers.start(self._session(alone)))
         ]
-        if self.references and all(result.conditions is None for result in results):
-            # What is recorded as failed is not tried again, so it must not be the device that has failed.
-            try:
-                workers.run(self._session(replace(request, subjects=())), timeout=self.timeout)
-            except SessionDiedError:
-                raise MeasurementError(f"no model can be measured here any more: {death}") from death
+        if all(result.conditions is None for result in results):
+            self._check_device(workers, str(death))
         yield from results
+
+    def _check_device(self, workers: Workers, reason: str) -> None:
+        """Time the references alone: what is recorded as failed must not be a device that has failed.
+
+        Raises:
+            MeasurementError: they cannot be timed; `reason` is why nothing else could be measured.
+        """
+        alone = replace(self.request, session="references", subjects=self.references, energy=None)
+        try:
+            result = workers.run(alone, timeout=self.timeout)
+        except SessionDiedError as death:
+            raise MeasurementError(f"no model can be measured here any more: {reason}") from death
+        _check_references(result)
 
     def _keep(self, result: SessionResult) -> None:
         seconds = dict(result.seconds)
         with timed(seconds, "store"):
             if result.conditions is not None:
                 self.store.add(result.conditions, result.measurements)
-            if self.references and result.conditions is not None:
+            if self.riding and result.conditions is not None:
                 self.between_sessions.learn(result)
             self.store.add_failures(result.failures, datetime.now(UTC).isoformat(timespec="seconds"))
         new = [m for m in result.measurements if m.kind != "reference"]

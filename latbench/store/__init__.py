@@ -68,6 +68,7 @@ class Store:
     def __init__(self, path: str | Path, identity: Identity | None = None, *, quantity: str | None = None) -> None:
         self.path = Path(path)
         self._file = StoreFile(self.path, None if identity is None else json.dumps(dataclasses.asdict(identity)))
+        self._claimed: set[tuple[str, str, int]] = set()
         held = self.quantities
         self.quantity = quantity or (held[0] if len(held) == 1 else "latency")
         if identity is not None and (differences := self.identity.differences(identity)):
@@ -132,12 +133,17 @@ class Store:
                 self._release(m.kind, m.subject, m.replicate)
 
     def add_failures(self, failures: Sequence[Failure], created_at: str) -> None:
-        """Write what could not be measured, and why; it is not tried again."""
+        """Write what could not be measured, and why; it is not tried again until `forget_failures`."""
         with self._file.transaction("write to"):
             for f in failures:
                 row = (self.quantity, f.kind, f.subject, f.replicate, f.reason, created_at)
                 self._file.query("INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?, ?, ?)", row)
                 self._release(f.kind, f.subject, f.replicate)
+
+    def forget_failures(self) -> None:
+        """Have what could not be measured tried again."""
+        with self._file.transaction("write to"):
+            self._file.query("DELETE FROM failure WHERE quantity = ?", (self.quantity,))
 
     def claim(self, wanted: Iterator[Subject], most: int) -> list[Subject]:
         """Take the next subjects from `wanted`, and reserve up to `most` that are neither done nor reserved."""
@@ -151,10 +157,17 @@ class Store:
                     continue
                 row = (self.quantity, *key, *owner, time.time())
                 self._file.query("INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                self._claimed.add(key)
                 claimed.append(subject)
                 if len(claimed) == most:
                     break
         return claimed
+
+    def release(self) -> None:
+        """Give back what this object has reserved and not written: otherwise it waits for the end of this process."""
+        with self._file.transaction("write to"):
+            for key in tuple(self._claimed):
+                self._release(*key)
 
     def holds(self, subject: Subject) -> bool:
         """Whether a subject has been measured, or has failed."""
@@ -240,6 +253,7 @@ class Store:
         return row is not None and _alive(row)
 
     def _release(self, kind: str, subject: str, replicate: int) -> None:
+        self._claimed.discard((kind, subject, replicate))
         self._file.query(f"DELETE FROM claim {_WHERE}", (self.quantity, kind, subject, replicate))  # noqa: S608
 
 

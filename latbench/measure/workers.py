@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
-from weakref import WeakSet
 
 from latbench import errors
 from latbench.errors import MeasurementError, WorkerDiedError
@@ -58,7 +57,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         self._control, theirs = socket.socketpair()
-        self._connections: WeakSet[socket.socket] = WeakSet()
+        self._connections: dict[int, socket.socket] = {}
         self._stderr = tempfile.TemporaryFile("w+b")
         with theirs:
             self._zygote = subprocess.Popen(  # noqa: S603 - our own module
@@ -76,8 +75,10 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for connection in (self._control, *self._connections):
+        for pid, connection in self._connections.items():
             connection.close()
+            _kill(pid)
+        self._control.close()
         self._zygote.kill()
         self._zygote.wait()
         self._stderr.close()
@@ -88,7 +89,7 @@ class Workers:
         spoken = self._stderr.seek(0, os.SEEK_END)
         with theirs:
             pid = self._ask(b"f", theirs.fileno())
-        self._connections.add(ours)
+        self._connections[pid] = ours
         ours.sendall(f"{type(request).__name__} {request.to_json()}\n".encode())
         return RunningSession(self, pid, ours, request, spoken)
 
@@ -99,6 +100,7 @@ class Workers:
     def wait(self, pid: int, spoken: int) -> str:
         """Wait for the end of a worker and say how it came; `spoken` is where its part of the error stream begins."""
         status = self._ask(b"w" + PID.pack(pid))
+        del self._connections[pid]
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             cause = f"the worker was killed by {signal.Signals(number).name}"
@@ -225,5 +227,6 @@ def _environment() -> dict[str, str]:
 
 
 def _kill(pid: int) -> None:
+    """Kill a worker, and what it has started."""
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)

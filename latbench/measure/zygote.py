@@ -3,7 +3,8 @@
 Started by `latbench.measure.workers` as ``python -m latbench.measure.zygote FD``, where FD is one end of a Unix
 socket. It speaks to its parent in lockstep: ``b"f"`` with a file descriptor forks a worker that serves that
 descriptor and answers with its pid; ``b"w"`` and a pid waits for that worker and answers with its wait status.
-The end of the socket means that the parent is gone.
+The end of the socket means that the parent is gone. Each worker leads a process group, so that what a library starts
+in it, as some energy counters do, ends with it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import socket
 import struct
 import sys
 import threading
+from contextlib import suppress
 
 from latbench.errors import CounterError, UsageError, reason
 from latbench.measure.environment import divided_cores
@@ -36,21 +38,29 @@ def main() -> None:
         importlib.import_module(module)
     # Imports leave no garbage, and looking for it in every worker would cost 100 ms and copy their pages.
     gc.freeze()
+    workers: set[int] = set()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 1 + PID.size, 1)
             if not message:
-                return
+                break
             if message[:1] == b"w":
-                _, status = os.waitpid(PID.unpack(message[1:])[0], 0)
+                (pid,) = PID.unpack(message[1:])
+                _, status = os.waitpid(pid, 0)
+                _end_group(pid)
+                workers.remove(pid)
                 control.sendall(PID.pack(status))
                 continue
             pid = os.fork()
             if pid == 0:
                 control.close()
                 _serve(socket.socket(fileno=descriptors[0]))
+            os.setpgid(pid, pid)  # before the parent knows it, so before it does anything
+            workers.add(pid)
             os.close(descriptors[0])
             control.sendall(PID.pack(pid))
+    for pid in workers:
+        _end_group(pid)
 
 
 def _serve(connection: socket.socket) -> None:
@@ -82,6 +92,11 @@ def _serve(connection: socket.socket) -> None:
         send(event="crashed", message=reason(error))
         os._exit(1)
     os._exit(0)
+
+
+def _end_group(leader: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _pin(cores: set[int]) -> None:

@@ -1,0 +1,95 @@
+"""No process outlives the run that made it, nor what a library has started in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from latbench.backend import CompileOptions
+from latbench.measure.request import SessionRequest, Subject
+from latbench.measure.settings import Settings
+from latbench.measure.workers import Workers
+from latbench.model import Model
+from latbench.space import SpaceSpec
+from latbench.spaces.nasbench201 import NasBench201Space
+from latbench.testing import NullBackend
+from latbench.testing.null import CompiledNull
+
+SPACE = NasBench201Space(cells=1, channels=4, image=8)
+MARK = "LATBENCH_TEST_MARK"
+WAITS = "import time; time.sleep(600)"
+HANGS = """
+from tests.test_workers import *
+with Workers() as workers:
+    workers.run(request(fail="hang"))
+"""
+
+
+class PollingBackend(NullBackend):
+    """It starts a process of its own, as some energy counters do, and never ends it."""
+
+    def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
+        subprocess.Popen([sys.executable, "-c", WAITS, os.environ[MARK]])
+        return super().compile(model, options)
+
+
+def request(**script: str) -> SessionRequest:
+    subjects = tuple(Subject("architecture", str(a)) for a in SPACE.sample(1, seed=0))
+    settings = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
+    options = CompileOptions(options=script)
+    return SessionRequest(
+        "s", "tests.test_workers:PollingBackend", options, settings, SpaceSpec.of(SPACE), 1, 0, subjects
+    )
+
+
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv(MARK, str(tmp_path))
+    yield str(tmp_path)
+    for process in pollers(str(tmp_path)):
+        process.kill()
+
+
+def pollers(mark: str) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline", "status"])
+    return [p for p in found if mark in (p.info["cmdline"] or ()) and p.info["status"] != psutil.STATUS_ZOMBIE]
+
+
+def wait_for(count: int, mark: str) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if len(pollers(mark)) == count:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_what_a_session_started_ends_with_it(mark: str) -> None:
+    with Workers() as workers:
+        for _ in range(2):
+            assert workers.run(request()).measurements
+            assert wait_for(0, mark)
+
+
+def test_what_an_unfinished_session_started_ends_with_the_run(mark: str) -> None:
+    with Workers() as workers:
+        workers.start(request(fail="hang"))
+        assert wait_for(1, mark)
+    assert wait_for(0, mark)
+
+
+def test_a_run_that_is_killed_leaves_nothing(mark: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HANGS], cwd=Path(__file__).parent.parent)
+    assert wait_for(1, mark)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert wait_for(0, mark)
+    assert psutil.wait_procs(family, timeout=30)[1] == []

@@ -7,9 +7,9 @@ configuration are equal and `SpaceSpec.of` can write any of them down.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,6 +169,15 @@ class SearchSpace(Protocol):
         Raises:
             ShapeError: the alphas do not have `alpha_shapes`.
         """
+        ...
+
+
+@runtime_checkable
+class HasEnumerate(Protocol):
+    """Implemented by search spaces that are small enough to be listed."""
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Yield every architecture once, isomorphic ones included."""
         ...
 
 

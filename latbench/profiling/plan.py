@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 
 from latbench.measure.request import Subject, operations
-from latbench.space import Architecture, SearchSpace
+from latbench.space import Architecture, HasEnumerate, SearchSpace
 
 DUPLICATES = 0.03
 MIN_DUPLICATES = 16
@@ -41,11 +41,17 @@ def plan(space: SearchSpace, samples: int, seed: int, *, with_operations: bool =
 
 
 def distinct(space: SearchSpace, samples: int, seed: int) -> list[Architecture]:
-    """Draw architectures until `samples` of them are not isomorphic, or the space has hardly any more."""
+    """Draw architectures until `samples` of them are not isomorphic, or the space has no more.
+
+    Draws find the last architectures of a space late, so those that can be listed are; of others, hardly any is missed.
+    """
     found: dict[str, Architecture] = {}
     drawn = 0
     while len(found) < samples and drawn < 8 * samples + 1000:
         drawn = 2 * drawn or samples
         for architecture in space.sample(drawn, seed=seed):
+            found.setdefault(space.canonical(architecture), architecture)
+    if len(found) < samples and isinstance(space, HasEnumerate):
+        for architecture in space.enumerate():
             found.setdefault(space.canonical(architecture), architecture)
     return list(found.values())[:samples]

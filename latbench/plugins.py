@@ -13,7 +13,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from latbench.errors import PluginError, UsageError
+from latbench.errors import PluginError, UsageError, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ def configure(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
 
 
 def status(kind: Kind, name: str) -> PluginStatus:
-    """Try a plug-in without raising: build it with its defaults."""
+    """Try a plug-in: build it with its defaults. Whatever goes wrong is the reason why it is not available."""
     package = " and ".join(sorted({_package(point) for point in _registered(kind).get(name, [])}))
     try:
         load(kind, name)()
-    except UsageError as error:
-        return PluginStatus(name, package, available=False, reason=str(error))
+    except Exception as error:  # noqa: BLE001 - native libraries raise anything
+        return PluginStatus(name, package, available=False, reason=reason(error))
     return PluginStatus(name, package, available=True)
 
 
@@ -111,6 +111,10 @@ def _import(kind: Kind, point: EntryPoint) -> Any:
             ) from error
         raise PluginError(
             f"{kind.word} {point.name!r} needs {error.name!r}: {_install_command(point, error.name or '')}"
+        ) from error
+    except (ImportError, OSError) as error:  # a shared library that is missing or too old
+        raise PluginError(
+            f"{kind.word} {point.name!r} does not load ({error}): install {_package(point)} and what it needs again"
         ) from error
     try:
         return getattr(module, attribute)

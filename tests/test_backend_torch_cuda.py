@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, MeasurementError, PluginError, UsageError
@@ -43,6 +45,7 @@ class Events:
         self.ms = 5.0
         self.made = 0
         monkeypatch.setattr(torch.cuda, "Event", self.event)
+        monkeypatch.setattr(cuda, "_load_cublas", lambda: None)
         monkeypatch.setattr(nvml, "current_uuid", lambda: "0000")
         monkeypatch.setattr(nvml, "other_processes", lambda uuid: None)
 
@@ -150,6 +153,27 @@ def test_a_lack_of_memory_is_an_error_of_one_model_and_gives_back_what_it_took(
     ):
         compiled.run()
     assert emptied == [True]
+
+
+def test_kernels_are_part_of_the_operators_that_launch_them(events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(number: int, name: str, start: float, end: float, kind: DeviceType) -> FunctionEvent:
+        on_gpu = kind == DeviceType.CUDA
+        shapes = [] if on_gpu else [[1, 3, 8, 8]]
+        thread = 7 if on_gpu else 0
+        return FunctionEvent(number, name, thread, start, end, input_shapes=shapes, device_type=kind, use_device="cuda")
+
+    operator = event(1, "aten::conv2d", 0, 100, DeviceType.CPU)
+    inner = event(2, "aten::cudnn_convolution", 10, 90, DeviceType.CPU)
+    inner.append_kernel("sm90_xmma_fprop", 0, 40.0)
+    kernel = event(3, "void at::native::elementwise_kernel<4>", 50, 90, DeviceType.CUDA)
+    profiled = EventList([operator, inner, kernel], use_device="cuda")
+    profiled._build_tree()
+    assert all(e.device_time_total > 0 for e in profiled)
+    monkeypatch.setattr(CudaModule, "_on_gpu", True)
+    with prepared(events) as compiled:
+        monkeypatch.setattr(compiled, "_profiled", lambda *_, **__: SimpleNamespace(events=lambda: profiled))
+        (told,) = compiled.operator_times()
+    assert (told.type, told.name, told.ms) == ("conv2d", "1x3x8x8", pytest.approx(0.04 / 5))
 
 
 @pytest.fixture

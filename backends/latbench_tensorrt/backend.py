@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from latbench.backend import CompileOptions, Device, Fact
-from latbench.errors import CompileError, LatbenchError, PluginError
+from latbench.errors import CompileError, PluginError, reason
 from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.building import CURRENT, check_precision, operators_of
@@ -109,8 +109,8 @@ def refusal(runtime: str) -> str:
     try:
         library = load_library(runtime)
         _try_out(library)
-    except LatbenchError as error:
-        return f"{error}."
+    except Exception as error:  # noqa: BLE001 - whatever the library raises, it does not run
+        return f"{reason(error)}."
     if not torch.cuda.is_available():
         return f"{library} finds a GPU, but torch {torch.__version__} does not: install a build of torch for CUDA."
     return ""

@@ -59,8 +59,10 @@ class PreparedModule:
         events: Any = self._profiled(_PROFILED_RUNS, record_shapes=True).events()  # type: ignore[no-untyped-call]
         for event in events:
             took = event.device_time_total if self._on_gpu else event.cpu_time_total
-            # Operators that other operators call are part of them; what is no operator has no namespace.
-            if event.cpu_parent is None and "::" in event.name and took > 0:
+            # Operators that other operators call are part of them, and so are the kernels that they launch, which are
+            # events of the GPU; what is no operator has no namespace.
+            is_operator = event.device_type.name == "CPU" and event.cpu_parent is None and "::" in event.name
+            if is_operator and took > 0:
                 key = event.name.partition("::")[2], ", ".join("x".join(map(str, s)) for s in event.input_shapes if s)
                 microseconds[key] = microseconds.get(key, 0.0) + took
         return [OperatorTime(kind, shapes, us / _PROFILED_RUNS * 1e-3) for (kind, shapes), us in microseconds.items()]
@@ -94,7 +96,12 @@ class PreparedModule:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._on_gpu else [])]
         with _without_stderr():
             self._call()
-            profiler = profile(activities=activities, record_shapes=record_shapes, profile_memory=profile_memory)
+            profiler = profile(
+                activities=activities,
+                record_shapes=record_shapes,
+                profile_memory=profile_memory,
+                acc_events=True,  # torch 2.11 warns of what it drops between cycles, of which there is one
+            )
             with profiler:
                 for _ in range(runs):
                     self._call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -109,7 +110,7 @@ class Job:
         except LatbenchError as error:
             self.row(what, str(error), status="failed")
         except Exception as error:  # noqa: BLE001 - native libraries raise anything
-            self.row(what, f"{type(error).__name__}: {error}", status="failed")
+            self.row(what, f"{type(error).__name__}: {error}", {"traceback": traceback.format_exc()}, status="failed")
 
     def is_over(self, what: str) -> bool:
         """Tell whether no time is left; if so, say that `what` is not run."""

@@ -64,7 +64,10 @@ def repeat(job: Job, what: str, compiled: Compiled, meter: Meter, device: Device
 
 
 def known_load(job: Job, compiled: Compiled, counter: Counter, power_w: Callable[[], float]) -> None:
-    """Hold the counter against power polled beside the load, integrated over time."""
+    """Hold the counter against power polled beside the load, integrated from one update of the counter to another.
+
+    NVML's power is an average over a second, and the load is steady.
+    """
     seconds = 0.2 if job.dry else min(8.0, job.left / 4)
     samples: list[tuple[float, float]] = []
     over = threading.Event()
@@ -79,10 +82,11 @@ def known_load(job: Job, compiled: Compiled, counter: Counter, power_w: Callable
     while time.perf_counter() < end:  # the power has risen before the energy counts
         compiled.run()
     watcher.start()
-    begin, before = time.perf_counter(), counter.energy_mj()
+    begin, before = updated(counter, compiled)
     while time.perf_counter() < begin + seconds:
         compiled.run()
-    counted, took = counter.energy_mj() - before, time.perf_counter() - begin
+    over_at, after = updated(counter, compiled)
+    counted, took = after - before, over_at - begin
     over.set()
     watcher.join()
     at, watts = torch.tensor(samples, dtype=torch.float64).T
@@ -92,6 +96,15 @@ def known_load(job: Job, compiled: Compiled, counter: Counter, power_w: Callable
         f"{counted / polled:.3f}: {counted / 1e3:.4g} J in {took:.1f} s, {len(samples)} readings of the power",
         {"ratio": counted / polled, "counted_mj": counted, "polled_mj": polled, "seconds": took},
     )
+
+
+def updated(counter: Counter, compiled: Compiled) -> tuple[float, float]:
+    """Run until the counter moves, at most a second; return when that was, and what it counts."""
+    before = counter.energy_mj()
+    end = time.perf_counter() + 1
+    while (now := counter.energy_mj()) == before and time.perf_counter() < end:
+        compiled.run()
+    return time.perf_counter(), now
 
 
 def poll(job: Job, device: Device) -> Callable[[], float]:

@@ -87,6 +87,9 @@ def compare_predictors(job: Job, path: Path, batch: int, sizes: tuple[int, ...])
             plugins.load(plugins.PREDICTORS, name)
             usable.append(name)
     with Store(path) as opened:
+        if not opened.count("architecture"):
+            job.row(f"batch {batch}: MAPE", "no architecture is measured in the time", status="not run")
+            return
         profile = opened.profile()
     if profile.column_facts().costs is None and "lookup" in usable:
         usable.remove("lookup")

@@ -16,7 +16,7 @@ mkdir "$site/wheels" "$site/packages"
 
 for first in "$wheels"/*.whl.part0; do
     [ -e "$first" ] || continue
-    cat "${first%0}"* >"$site/wheels/$(basename "${first%.part0}")"
+    ls -v "${first%0}"* | xargs cat >"$site/wheels/$(basename "${first%.part0}")"
 done
 for wheel in "$wheels"/*.whl "$site"/wheels/*.whl; do
     [ -e "$wheel" ] || continue

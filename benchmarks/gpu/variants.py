@@ -30,8 +30,8 @@ COMPILED = {
     "compiled": options(compile="default"),
     "compiled, reduce-overhead": options(compile="reduce-overhead"),
     "compiled, graph": options(compile="default", graph="yes"),
-    "compiled, max-autotune": options(compile="max-autotune"),
 }
+"""Without ``max-autotune``, which takes minutes."""
 
 
 def run(job: Job) -> None:
@@ -39,19 +39,28 @@ def run(job: Job) -> None:
         job.target()
         models = {"DARTS net, batch 1": job.net()}
         if not job.dry:
-            network, sample = resnet18()
-            images = sample["x"].repeat(16, 1, 1, 1).numpy()
             models["DARTS net, batch 64"] = job.net(64)
-            models["ResNet-18, batch 16"] = Model.from_module(network, {"x": images}, name="ResNet-18")
+            models["ResNet-18, batch 16"] = resnet(16)
         for name, model in models.items():
             for variant, given in VARIANTS.items():
                 show(job, f"{name}, {variant}", model, given)
-        # The last one alone: a cell network takes a minute to compile, which no check has.
+
+
+def run_compiled(job: Job) -> None:
+    """Measure what ``torch.compile`` makes of ResNet-18; to compile a cell network takes more than a check has."""
+    with job.part("device"):
+        job.target()
         for variant, given in COMPILED.items():
+            what = f"ResNet-18, batch 16, {variant}"
             if job.dry:
-                job.row(f"{name}, {variant}", "compiling takes longer than a dry run may", status="not run")
+                job.row(what, "compiling takes longer than a dry run may", status="not run")
             else:
-                show(job, f"{name}, {variant}", model, given)
+                show(job, what, resnet(16), given)
+
+
+def resnet(batch: int) -> Model:
+    network, sample = resnet18()
+    return Model.from_module(network, {"x": sample["x"].repeat(batch, 1, 1, 1).numpy()}, name="ResNet-18")
 
 
 def show(job: Job, what: str, model: Model, given: CompileOptions) -> None:

@@ -28,7 +28,7 @@ from latbench.search.checkpoint import Checkpoint, Identity
 from latbench.search.data import Images, random_batches
 from latbench.search.latency_loss import LatencyLoss
 from latbench.search.result import Epoch, SearchResult, SearchSettings
-from latbench.search.training import descend
+from latbench.search.training import descend, own_random_numbers
 from latbench.space import SpaceSpec
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def search_architecture(
     """
     settings = settings or SearchSettings()
     images.check(space)
-    with torch.random.fork_rng():
+    with own_random_numbers(device):
         run = _Search(space, images, latency_loss, settings, device)
         checkpoint = Checkpoint(folder, _identity(space, images, latency_loss, settings)) if folder else None
         if checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -42,6 +43,11 @@ class TrainingSettings:
     gradient_clip: float = 5.0
 
 
+def own_random_numbers(device: str) -> AbstractContextManager[None]:
+    """Leave the caller's random numbers as they are: those of the CPU and of one device, and start no other."""
+    return torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else [])
+
+
 def train_architecture(
     space: SearchSpace,
     architecture: Architecture,
@@ -66,7 +72,7 @@ def train_architecture(
     """
     settings = settings or TrainingSettings()
     images.check(space)
-    with torch.random.fork_rng():
+    with own_random_numbers(device):
         torch.manual_seed(settings.seed)
         network = space.build(architecture).to(device)
         x, y = images.train_x.to(device), images.train_y.to(device)

@@ -103,6 +103,8 @@ class Backend(Protocol):
         Raises:
             UsageError: the options ask for what this backend does not have.
             CompileError: the runtime refused the model.
+            OutOfMemoryError: the device's memory does not hold it, or not beside those compiled before; in a profile it
+                is then tried alone. So may the first runs.
         """
         ...
 

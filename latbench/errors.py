@@ -14,6 +14,7 @@
     └── MeasurementError            the target failed; the command line exits with 1
         ├── CompileError            the backend could not compile the model
         ├── OutputMismatchError     the compiled model computes something else than the module
+        ├── OutOfMemoryError        the device's memory does not hold the model, or not beside others
         ├── CounterError            an energy counter that cannot be read any more, stands still or goes backwards
         └── WorkerDiedError         the process that measured crashed, hung or ran out of memory
 
@@ -82,6 +83,10 @@ class CompileError(MeasurementError):
 
 class OutputMismatchError(MeasurementError):
     """The compiled model's outputs differ from the module's."""
+
+
+class OutOfMemoryError(MeasurementError):
+    """The device's memory does not hold a model, or not beside those that are there."""
 
 
 class CounterError(MeasurementError):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from latbench.backend import Compiled, CompileOptions, Device, HasCache, HasFlags, HasMemory, HasOperatorTimes, HasState
-from latbench.errors import CompileError, MeasurementError, ModelError, PluginError
+from latbench.errors import CompileError, MeasurementError, ModelError, OutOfMemoryError, PluginError
 from latbench.measure import nvml
 from latbench.model import Model
 
@@ -234,7 +234,9 @@ def test_failures_have_the_librarys_words(monkeypatch):
     monkeypatch.setattr(Native, "create_execution_context", lambda native: None)
     with pytest.raises(CompileError, match="cannot make a context of the engine: its words"):
         compiled()
-    monkeypatch.undo()
+    full = SimpleNamespace(clear=lambda: None, words=lambda: "Error Code 2: OutOfMemory (Requested size was 9 bytes.)")
+    with pytest.raises(OutOfMemoryError, match="cannot make a context of the engine: Error Code 2: OutOfMemory"):
+        compiled(Library("tensorrt", trt, full))
 
 
 def test_samples_and_shapes_that_are_missing_are_named(monkeypatch):
@@ -285,6 +287,18 @@ def test_an_engine_that_the_runtime_refuses_is_rebuilt_once_with_a_warning(targe
     with pytest.warns(CacheWarning), pytest.raises(CompileError, match="cannot load its engine of Linear"):
         tensorrt.compile(model, options)
     assert tensorrt.state()["rtx_kernel_cache"]
+
+
+def test_a_gpu_that_is_full_is_out_of_memory(target, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
+
+    monkeypatch.setattr(backend, "CompiledEngine", full)
+    with pytest.raises(OutOfMemoryError, match="does not hold Linear: CUDA out of memory"):
+        target[0].compile(
+            Model.from_module(nn.Linear(4, 4), {"x": X}),
+            CompileOptions(options={"runtime": "rtx", "launch": "enqueue"}),
+        )
 
 
 def test_a_library_that_this_gpu_refuses_says_so_though_another_runs(target, monkeypatch):

@@ -15,7 +15,7 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from latbench.backend import CompileOptions
-from latbench.errors import CompileError, MeasurementError, PluginError, UsageError
+from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError
 from latbench.measure import nvml
 from latbench.model import Model
 from latbench_torch import CudaBackend, cuda
@@ -149,7 +149,7 @@ def test_a_lack_of_memory_is_an_error_of_one_model_and_gives_back_what_it_took(
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(held[-1]() is None))
     with (
         prepared(events, then=allocate) as compiled,
-        pytest.raises(MeasurementError, match="the GPU's memory does not hold net: CUDA out of memory"),
+        pytest.raises(OutOfMemoryError, match="the GPU's memory does not hold net: CUDA out of memory"),
     ):
         compiled.run()
     assert emptied == [True]
@@ -192,13 +192,13 @@ def test_a_graph_of_graphs_is_refused(backend: CudaBackend, mode: str) -> None:
         backend.compile(model, CompileOptions(options={"compile": mode, "graph": "yes"}))
 
 
-def test_a_model_that_does_not_fit_is_a_compile_error(backend: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_fit_is_out_of_memory(backend: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(model: Model, variant: Variant, *, graph: bool) -> CudaModule:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(cuda, "CudaModule", full)
     model = Model.from_module(nn.Identity(), {"x": np.zeros(1, np.float32)}, name="net")
-    with pytest.raises(CompileError, match="does not hold net"):
+    with pytest.raises(OutOfMemoryError, match="does not hold net"):
         backend.compile(model, CompileOptions())
 
 

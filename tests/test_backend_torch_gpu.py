@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from latbench.backend import CompileOptions, HasCache, HasFlags, HasState
-from latbench.errors import MeasurementError
+from latbench.errors import OutOfMemoryError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
 from latbench_torch import CudaBackend
@@ -61,7 +61,7 @@ def test_a_model_larger_than_the_gpu_leaves_it_usable() -> None:
     model = Model.from_module(Huge(), {"x": np.zeros(1, np.float32)})
     with (
         CudaBackend().compile(model, CompileOptions()) as compiled,
-        pytest.raises(MeasurementError, match="memory does not hold Huge"),
+        pytest.raises(OutOfMemoryError, match="memory does not hold Huge"),
     ):
         compiled.run()
     small = convolutions()

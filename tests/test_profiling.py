@@ -15,13 +15,16 @@ import psutil
 import pytest
 
 from latbench.backend import CompileOptions
-from latbench.errors import MeasurementError, StoreError, UsageError
+from latbench.errors import MeasurementError, OutOfMemoryError, StoreError, UsageError
 from latbench.measure.request import references
 from latbench.measure.settings import Settings
+from latbench.model import Model
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.plan import distinct, plan
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
+from latbench.testing import NullBackend
+from latbench.testing.null import CompiledNull
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8)
 NULL = "latbench.testing:NullBackend"
@@ -118,6 +121,40 @@ def test_one_architecture_fails_and_the_others_are_measured(store: Path, fail: s
     assert {f.subject for f in summary.failures} == {victim}
     assert all(reason in f.reason for f in summary.failures)
     assert run(store, 6, settings=settings, fail=fail, failing=victim).progress.measured == 0
+
+
+class CrowdedBackend(NullBackend):
+    """A device whose memory holds eight models."""
+
+    def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
+        self.held = getattr(self, "held", 0) + 1
+        if self.held > 8:
+            raise OutOfMemoryError(f"the memory does not hold {model.name}")
+        return super().compile(model, options)
+
+
+class TinyBackend(NullBackend):
+    """A device whose memory does not hold one of the architectures, alone or not."""
+
+    def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
+        if VICTIM in model.name:
+            raise OutOfMemoryError(f"the memory does not hold {model.name}")
+        return super().compile(model, options)
+
+
+VICTIM = plan(SPACE, 6, 0)[0].first[3].text
+
+
+def test_what_finds_no_memory_beside_others_is_measured_alone(store: Path) -> None:
+    summary = profile_space(SPACE, f"{__name__}:CrowdedBackend", store, samples=10, settings=FAST)
+    assert (summary.architectures, summary.failures) == (10, ())
+    assert counts(store) == planned(10)
+
+
+def test_what_finds_no_memory_alone_has_failed(store: Path) -> None:
+    summary = profile_space(SPACE, f"{__name__}:TinyBackend", store, samples=6, settings=FAST)
+    assert summary.architectures == 5
+    assert {(f.subject, f.reason) for f in summary.failures} == {(VICTIM, f"the memory does not hold {VICTIM}")}
 
 
 def test_a_backend_that_cannot_run_the_references_ends_the_run(store: Path) -> None:

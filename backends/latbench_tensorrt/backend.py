@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from latbench.backend import CompileOptions, Device, Fact
-from latbench.errors import CompileError, PluginError, reason
+from latbench.errors import CompileError, OutOfMemoryError, PluginError, reason
 from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.building import CURRENT, check_precision, operators_of
@@ -67,6 +67,7 @@ class TensorRtBackend:
             ModelError: the model has no sample for one of the file's inputs.
             CompileError: an operator is not supported, the library cannot build the network, or has built it in
                 another precision.
+            OutOfMemoryError: the GPU's memory does not hold the engine.
         """
         settings = Settings.parse(options)
         library = load_library(settings.runtime)
@@ -76,7 +77,10 @@ class TensorRtBackend:
         loaded = self._loaded(library, model, settings)
         check_precision(library, model, loaded.layers, loaded.operators, settings.precision)
         kernels = self._engines_of(library).shared(settings) if library.is_rtx else None
-        return CompiledEngine(library, model, loaded, settings, kernels)
+        try:
+            return CompiledEngine(library, model, loaded, settings, kernels)
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryError(f"the GPU's memory does not hold {model.name}: {error}") from None
 
     def _loaded(self, library: Library, model: Model, settings: Settings) -> LoadedEngine:
         engines = self._engines_of(library)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from latbench.backend import OperatorTime
-from latbench.errors import CompileError, MeasurementError
+from latbench.errors import CompileError, MeasurementError, OutOfMemoryError
 from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.caching import SharedCache, warn
@@ -165,7 +165,8 @@ class CompiledEngine:
         log.clear()
         context = self._loaded.native.create_execution_context(*config)
         if context is None:
-            raise CompileError(f"{self._library} cannot make a context of the engine: {log.words()}")
+            kind = OutOfMemoryError if "outofmemory" in log.words().replace(" ", "").lower() else CompileError
+            raise kind(f"{self._library} cannot make a context of the engine: {log.words()}")
         return context
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 
 from latbench.backend import CompileOptions, Device, Fact
-from latbench.errors import CompileError, LatbenchError, MeasurementError, PluginError, UsageError
+from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError
 from latbench.measure import nvml
 from latbench.model import Model
 from latbench_torch.graph import Graph, side_stream
@@ -64,14 +64,15 @@ class CudaBackend:
         Raises:
             UsageError: an unknown option, value or precision, or options that exclude each other.
             ModelError: the model came as an ONNX file.
-            CompileError: ``torch.compile`` fails, the module cannot be captured, or the GPU's memory does not hold it.
+            CompileError: ``torch.compile`` fails, or the module cannot be captured.
+            OutOfMemoryError: the GPU's memory does not hold it.
         """
         precisions = ("fp32", "tf32", "fp16", "bf16")
         variant = Variant.parse(self.name, options, precisions=precisions, modes=_MODES, more={"graph": NO_YES})
         graph = options.options.get("graph") == "yes"
         if graph and variant.mode not in (None, "default"):
             raise UsageError(f"compile={variant.mode} launches CUDA graphs of its own: leave graph=yes out")
-        with _memory_error_as(CompileError, model.name):
+        with _memory_error(model.name):
             return CudaModule(model, variant, graph=graph)
 
 
@@ -102,10 +103,10 @@ class CudaModule(PreparedModule):
         """Run one inference to completion and return its seconds.
 
         Raises:
-            MeasurementError: the GPU's memory does not hold it.
+            OutOfMemoryError: the GPU's memory does not hold it.
         """
         launch, start, end = self._launch, self._start, self._end
-        with _memory_error_as(MeasurementError, self._name), self._math(), torch.inference_mode():
+        with _memory_error(self._name), self._math(), torch.inference_mode():
             start.record()
             begin = time.perf_counter()
             launch()
@@ -138,7 +139,7 @@ class CudaModule(PreparedModule):
         counts as free; an inference without it takes as much.
         """
         torch.cuda.reset_peak_memory_stats()
-        with _memory_error_as(MeasurementError, self._name):
+        with _memory_error(self._name):
             self._call()
             torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - self._before) / 2**20
@@ -200,7 +201,7 @@ def _float32_math(*, tf32: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _memory_error_as(kind: type[LatbenchError], name: str) -> Iterator[None]:
+def _memory_error(name: str) -> Iterator[None]:
     """Turn a lack of GPU memory into an error of latbench, and give back what the attempt took."""
     try:
         yield
@@ -208,7 +209,7 @@ def _memory_error_as(kind: type[LatbenchError], name: str) -> Iterator[None]:
         # The frames of the failed call hold its tensors.
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
-        raise kind(f"the GPU's memory does not hold {name}: {error}") from None
+        raise OutOfMemoryError(f"the GPU's memory does not hold {name}: {error}") from None
 
 
 @cache

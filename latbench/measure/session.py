@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState
-from latbench.errors import MeasurementError, UsageError, reason
+from latbench.errors import MeasurementError, OutOfMemoryError, UsageError, reason
 from latbench.measure.environment import check_threads, host_facts, host_state
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
 from latbench.measure.gates import flags
@@ -27,12 +27,13 @@ from latbench.measurement import Conditions, Measurement, SubjectKind
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A model that could not be measured, and why."""
+    """A model that could not be measured, and why; `crowded` where memory ran out, which it might not alone."""
 
     kind: SubjectKind
     subject: str
     reason: str
     replicate: int = 0
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,4 +270,5 @@ def _recorded(task: Task, failures: list[Failure]) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # noqa: BLE001
-        failures.append(Failure(task.kind, task.subject, reason(error), task.replicate))
+        crowded = isinstance(error, OutOfMemoryError | MemoryError)
+        failures.append(Failure(task.kind, task.subject, reason(error), task.replicate, crowded))

@@ -26,6 +26,9 @@ from latbench.store import Identity, Store
 SESSION_SIZE = 13
 """Subjects of one session beside its references: enough neighbours in time to tell drift from workload."""
 
+ACCELERATOR_SESSION_SIZE = 29
+"""A process takes seconds to start on an accelerator, for a context and the libraries' kernels; more share them."""
+
 ENERGY_SESSION_SIZE = 8
 """Subjects of one session of energy: they share its idle windows, and a kill loses at most so many."""
 
@@ -103,14 +106,16 @@ def profile_space(
     target: Backend = plugins.configure(plugins.BACKENDS, backend, {})
     energy = None if meter is None else _checked(EnergySettings(meter, window_s), target)
     # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
-    ahead = target.device().kind == "cpu" and bool(divided_cores(options.threads)[0])
+    on_cpu = target.device().kind == "cpu"
+    ahead = on_cpu and bool(divided_cores(options.threads)[0])
+    size = SESSION_SIZE if on_cpu else ACCELERATOR_SESSION_SIZE
     deadline = time.monotonic() + (budget_seconds or float("inf"))
     new_pass = partial(Pass, references=references(space), timeout=timeout, deadline=deadline, on_progress=on_progress)
     stretches = plan(space, samples, seed, with_operations=with_operations)
     with Store(store, identity, quantity="latency") as opened:
         if retry_failed:
             opened.forget_failures()
-        timing = new_pass(opened, request, riding=True, session_size=SESSION_SIZE, ahead=ahead)
+        timing = new_pass(opened, request, riding=True, session_size=size, ahead=ahead)
         try:
             progress = timing.run(stretches)
         except LatbenchError:

@@ -157,7 +157,14 @@ class Pass:
         self.reference_deaths = 0
         if not result.measurements:
             self._check_device(workers, result.failures[0].reason)
-        yield result
+        crowded = [f for f in result.failures if f.crowded] if len(request.subjects) > 1 else []
+        yield replace(result, failures=tuple(f for f in result.failures if f not in crowded))
+        for failure in crowded:
+            subject = Subject(failure.kind, failure.subject, failure.replicate)
+            yield from self._again(workers, replace(request, subjects=(subject,)))
+
+    def _again(self, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
+        return self._results(workers, request, workers.start(self._session(request)))
 
     def _after(self, death: SessionDiedError, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
         subjects = list(request.subjects)
@@ -177,19 +184,14 @@ class Pass:
             yield from self._one_by_one(death, workers, request)
             return
         for part in rest:
-            again = replace(request, subjects=tuple(part))
-            yield from self._results(workers, again, workers.start(self._session(again)))
+            yield from self._again(workers, replace(request, subjects=tuple(part)))
 
     def _one_by_one(
         self, death: SessionDiedError, workers: Workers, request: SessionRequest
     ) -> Iterator[SessionResult]:
         """Run each subject alone after a worker died while all of them ran in turn: whoever dies alone was it."""
         requests = [replace(request, subjects=(subject,)) for subject in request.subjects]
-        results = [
-            result
-            for alone in requests
-            for result in self._results(workers, alone, workers.start(self._session(alone)))
-        ]
+        results = [result for alone in requests for result in self._again(workers, alone)]
         if all(result.conditions is None for result in results):
             self._check_device(workers, str(death))
         yield from results

@@ -34,6 +34,10 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one step.")] = 64,
     warmup_epochs: Annotated[int, typer.Option(min=0, help="First epochs in which the alphas rest.")] = 0,
     alpha_lr: Annotated[float, typer.Option(help="Learning rate of the alphas.")] = 3e-4,
+    device: Annotated[
+        str, typer.Option(help="Where networks are trained: cpu, or a device of torch's like cuda.")
+    ] = "cpu",
+    measure: Annotated[bool, typer.Option(help="Measure what was found, on the predictor's backend.")] = True,
     plots: Annotated[bool, typer.Option(help="Draw the search and the cells; needs the extra 'report'.")] = True,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
@@ -81,6 +85,8 @@ def run(
             folder=to,
             settings=settings,
             training=TrainingSettings(epochs=train_epochs, batch_size=batch_size, seed=seed),
+            device=device,
+            measure=measure,
             on_step=draw,
         )
     drawn = _plots(trained, rows, results, to) if plots else []
@@ -101,8 +107,8 @@ def _print(rows: Sequence[Verification], unit: str) -> None:
             f"{row.accuracy:.1%}",
             "-" if row.asked is None else f"{row.asked:.4f}",
             f"{row.predicted:.4f}",
-            f"{row.measured:.4f}",
-            f"{row.low:.4f} - {row.high:.4f}",
+            "-" if row.measured is None else f"{row.measured:.4f}",
+            "-" if row.measured is None else f"{row.low:.4f} - {row.high:.4f}",
         )
         for row in rows
     ]

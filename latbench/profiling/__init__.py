@@ -35,10 +35,22 @@ ENERGY_SESSION_SIZE = 8
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a profile holds now of one quantity; `energy` is the same of the energy, where a meter was asked for."""
+    """What a profile holds now of one quantity.
+
+    Args:
+        store: the file.
+        progress: what this run did.
+        left: how many planned subjects nobody has measured.
+        architectures: how many are measured.
+        operations: how many are measured.
+        failures: what could not be measured.
+        noise_floor: what the blind duplicates say.
+        energy: the same of the energy, where a meter was asked for.
+    """
 
     store: Path
     progress: Progress
+    left: int
     architectures: int
     operations: int
     failures: tuple[Failure, ...]
@@ -121,7 +133,7 @@ def profile_space(
         except LatbenchError:
             opened.discard_if_empty()
             raise
-        summary = _summary(opened, progress)
+        summary = _summary(opened, progress, stretches)
     if energy is None:
         return summary
     limited = replace(settings, max_seconds=energy.max_seconds(ENERGY_SESSION_SIZE))
@@ -131,8 +143,9 @@ def profile_space(
             opened.forget_failures()
         # Nothing compiles ahead: the counter would count the compiler.
         metering = new_pass(opened, request, riding=False, session_size=ENERGY_SESSION_SIZE, ahead=False)
-        progress = metering.run(_without(stretches, summary.failures))
-        return replace(summary, energy=_summary(opened, progress))
+        stretches = _without(stretches, summary.failures)
+        progress = metering.run(stretches)
+        return replace(summary, energy=_summary(opened, progress, stretches))
 
 
 def _checked(energy: EnergySettings, backend: Backend) -> EnergySettings:
@@ -156,10 +169,13 @@ def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[
     ]
 
 
-def _summary(store: Store, progress: Progress) -> Summary:
+def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> Summary:
+    planned = (subject for stretch in stretches for subject in (*stretch.first, *stretch.again))
     return Summary(
         store=store.path,
         progress=progress,
+        # Other processes measure, too.
+        left=sum(not store.holds(subject) for subject in planned) if progress.done < progress.total else 0,
         architectures=store.count("architecture"),
         operations=store.count("operation"),
         failures=store.failures(),

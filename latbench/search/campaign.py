@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latbench.backend import CompileOptions
-from latbench.errors import UsageError
+import torch
+
+from latbench import plugins
+from latbench.backend import Backend, CompileOptions
+from latbench.errors import PluginError, UsageError
 from latbench.measure import EnergySettings, measure_architectures
+from latbench.measure.settings import Settings
 from latbench.measurement import Measurement
+from latbench.meter import Meter
 from latbench.search.darts import search_architecture
 from latbench.search.latency_loss import LatencyLoss
 from latbench.search.result import Epoch, SearchResult, SearchSettings
@@ -52,6 +59,8 @@ def search_and_verify(
     folder: str | Path,
     settings: SearchSettings | None = None,
     training: TrainingSettings | None = None,
+    device: str = "cpu",
+    measure: bool = True,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> tuple[list[Verification], dict[str, SearchResult]]:
     """Search once for each target, train what was derived, and measure all of it on the predictor's backend.
@@ -67,22 +76,32 @@ def search_and_verify(
         folder: where everything is written.
         settings: hyper-parameters of the searches.
         training: hyper-parameters of the trainings.
-        on_step: called after each epoch.
+        device: where the supernet and what it finds are trained.
+        measure: whether what was found is measured; a predictor of an imported table has no backend that could.
+        on_step: called before the first epoch and after each one.
 
     Returns:
         One row a target, and the searches by target.
 
     Raises:
-        UsageError: a target that is none of these, or images that do not fit the space.
+        UsageError: a target that is none of these, a device that torch lacks, or images that do not fit the space.
+        PluginError: the predictor's backend is not available here.
         NotDifferentiableError: the predictor is not differentiable.
         MeasurementError: what was found cannot be measured.
     """
     settings, training = settings or SearchSettings(), training or TrainingSettings()
     space, folder = predictor.space, Path(folder)
+    # What is wrong must not be found after hours.
+    parsed = _parsed(targets, predictor.unit)
+    _check_device(device)
+    if measure:
+        _check_target(predictor)
     results: dict[str, SearchResult] = {}
     found = []
-    for target in targets:
-        asked = _value(target, predictor, results.get(NO_TARGET))
+    for target, (number, is_share) in parsed.items():
+        asked = number
+        if number is not None and is_share:
+            asked = number * float(predictor.predict([results[NO_TARGET].architecture])[0])
         result = _search(
             predictor,
             images,
@@ -90,6 +109,7 @@ def search_and_verify(
             asked=asked,
             settings=settings,
             folder=folder / _slug(target),
+            device=device,
             on_step=on_step,
         )
         results[target] = result
@@ -97,9 +117,12 @@ def search_and_verify(
         def trained(epoch: int, loss: float, target: str = target) -> None:
             on_step(Step(target, "training", epoch + 1, training.epochs))
 
-        accuracy = train_architecture(space, result.architecture, images, settings=training, progress=trained)
+        on_step(Step(target, "training", 0, training.epochs))
+        accuracy = train_architecture(
+            space, result.architecture, images, settings=training, device=device, progress=trained
+        )
         found.append(Found(_title(target), result.architecture, accuracy, asked))
-    rows = verify(found, predictor, lambda architectures: _measure(predictor, architectures))
+    rows = verify(found, predictor, partial(_measure, predictor) if measure else None)
     _write(folder / "final.json", [dataclasses.asdict(row) for row in rows])
     return rows, results
 
@@ -112,6 +135,7 @@ def _search(
     asked: float | None,
     settings: SearchSettings,
     folder: Path,
+    device: str,
     on_step: Callable[[Step], None],
 ) -> SearchResult:
     # Without a target the loss watches with weight 0, so that both histories can be laid side by side.
@@ -122,8 +146,9 @@ def _search(
     def searched(epoch: Epoch) -> None:
         on_step(Step(target, "searching", epoch.number + 1, settings.epochs))
 
+    on_step(Step(target, "searching", 0, settings.epochs))
     result = search_architecture(
-        predictor.space, images, latency_loss=loss, settings=settings, folder=folder, progress=searched
+        predictor.space, images, latency_loss=loss, settings=settings, folder=folder, device=device, progress=searched
     )
     (folder / "genotype.txt").write_text(f"{result.architecture}\n")
     _write(folder / "history.json", [dataclasses.asdict(epoch) for epoch in result.history])
@@ -133,29 +158,58 @@ def _search(
 def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture]) -> Sequence[Measurement]:
     """Measure under the predictor's conditions, with the drift since its profile divided out."""
     conditions = predictor.conditions
-    options = CompileOptions(conditions.precision, conditions.threads, conditions.options)
-    energy = EnergySettings(meter=conditions.clock) if conditions.quantity == "energy" else None
     measured = measure_architectures(
-        predictor.space, architectures, conditions.backend, options=options, batch=conditions.batch, energy=energy
+        predictor.space,
+        architectures,
+        conditions.backend,
+        options=CompileOptions(conditions.precision, conditions.threads, conditions.options),
+        settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
+        batch=conditions.batch,
+        energy=_energy(predictor),
     )
     return [m.scaled_to(predictor.facts.get("reference")) for m in measured]
 
 
-def _value(target: str, predictor: TrainedPredictor, untargeted: SearchResult | None) -> float | None:
-    if target == NO_TARGET:
-        return None
-    share = target.endswith("%")
+def _energy(predictor: TrainedPredictor) -> EnergySettings | None:
+    return EnergySettings(meter=predictor.conditions.clock) if predictor.conditions.quantity == "energy" else None
+
+
+def _check_device(device: str) -> None:
     try:
-        number = float(target.removesuffix("%"))
-    except ValueError:
-        raise UsageError(
-            f"no target {target!r}: give 'none', a number of {predictor.unit}, or a share such as 75%"
-        ) from None
-    if not share:
-        return number
-    if untargeted is None:
-        raise UsageError(f"the target {target} is a share of a search without one: put 'none' before it")
-    return number / 100 * float(predictor.predict([untargeted.architecture])[0])
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"torch cannot train on {device!r} here: {error}: give --device cpu") from error
+
+
+def _check_target(predictor: TrainedPredictor) -> None:
+    """Check that what is found can be measured here."""
+    name, energy = predictor.conditions.backend, _energy(predictor)
+    try:
+        backend: Backend = plugins.configure(plugins.BACKENDS, name, {})
+        if energy is not None:
+            meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
+            meter.counter(backend.device())
+    except UsageError as error:
+        raise PluginError(
+            f"what the search finds cannot be measured here: {error}; or search with --no-measure"
+        ) from error
+
+
+def _parsed(targets: Sequence[str], unit: str) -> dict[str, tuple[float | None, bool]]:
+    """Return for each target its number, None without one, and whether that is a share of what is found without one."""
+    parsed: dict[str, tuple[float | None, bool]] = {}
+    for target in targets:
+        is_share = target.endswith("%")
+        try:
+            number = None if target == NO_TARGET else float(target.removesuffix("%")) / (100 if is_share else 1)
+        except ValueError:
+            number = math.nan
+        if number is not None and not 0 < number < math.inf:
+            raise UsageError(f"no target {target!r}: give 'none', a number of {unit}, or a share such as 75%")
+        if is_share and NO_TARGET not in parsed:
+            raise UsageError(f"the target {target} is a share of a search without one: put 'none' before it")
+        parsed[target] = number, is_share
+    return parsed
 
 
 def _title(target: str) -> str:

@@ -61,7 +61,7 @@ class Verification:
         accuracy: see `Found`.
         asked: see `Found`.
         predicted: what the predictor says.
-        measured: the value on the target.
+        measured: the value on the target; None where it was not measured, as `low` and `high` are.
         low: lower end of the measurement's 95% confidence interval.
         high: upper end.
         unit: of `asked`, `predicted`, `measured`, `low` and `high`.
@@ -72,45 +72,46 @@ class Verification:
     accuracy: float
     asked: float | None
     predicted: float
-    measured: float
-    low: float
-    high: float
+    measured: float | None
+    low: float | None
+    high: float | None
     unit: str
 
     @property
-    def prediction_error(self) -> float:
-        """Relative error of the prediction."""
-        return self.predicted / self.measured - 1
+    def prediction_error(self) -> float | None:
+        """Relative error of the prediction; None where nothing was measured."""
+        return None if self.measured is None else self.predicted / self.measured - 1
 
     @property
     def excess(self) -> float | None:
-        """How far the measured value lies above the asked one, relative to it; negative below, None without target."""
-        return None if self.asked is None else self.measured / self.asked - 1
+        """How far the measured value lies above the asked one, relative to it; negative below, None without either."""
+        return None if self.asked is None or self.measured is None else self.measured / self.asked - 1
 
 
 def verify(
     found: Sequence[Found],
     predictor: EncodingPredictor,
-    measure: Callable[[Sequence[Architecture]], Sequence[Measurement]],
+    measure: Callable[[Sequence[Architecture]], Sequence[Measurement]] | None,
 ) -> list[Verification]:
     """Measure architectures on the target and set the values beside what was asked and predicted.
 
     Args:
         found: what searches derived; all are measured together, so that drift meets them alike.
         predictor: what steered the searches, or another one of the same space.
-        measure: measures architectures in the predictor's unit, one measurement each, in any order.
+        measure: measures architectures in the predictor's unit, one measurement each, in any order; None leaves it at
+            the predictions.
 
     Raises:
         UsageError: `measure` left an architecture out.
     """
-    measured = {m.subject: m for m in measure([row.architecture for row in found]) if m.replicate == 0}
-    predictions = predictor.predict([row.architecture for row in found])
+    architectures = [row.architecture for row in found]
+    measured = {m.subject: m for m in (measure(architectures) if measure else ()) if m.replicate == 0}
     rows = []
-    for row, prediction in zip(found, predictions, strict=True):
+    for row, prediction in zip(found, predictor.predict(architectures), strict=True):
         subject = str(row.architecture)
-        if subject not in measured:
+        value = measured.get(subject)
+        if measure and value is None:
             raise UsageError(f"{row.name!r} was not measured: 'measure' returns one measurement for {subject}")
-        value = measured[subject]
         rows.append(
             Verification(
                 row.name,
@@ -118,10 +119,10 @@ def verify(
                 row.accuracy,
                 row.asked,
                 float(prediction),
-                value.value,
-                value.low,
-                value.high,
-                predictor.unit,
+                measured=None if value is None else value.value,
+                low=None if value is None else value.low,
+                high=None if value is None else value.high,
+                unit=predictor.unit,
             )
         )
     return rows

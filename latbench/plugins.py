@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from latbench.errors import PluginError, UsageError, reason
+from latbench.errors import LatbenchError, PluginError, UsageError, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,17 @@ def configure(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
     """Build a plug-in with keywords.
 
     Raises:
-        PluginError: see `load`, or the device is missing.
+        PluginError: see `load`, the device is missing, or the plug-in raises anything.
         UsageError: a keyword that the plug-in does not take.
     """
     plugin = load(kind, name)
+    _check_keywords(f"{kind.word} {name!r}", plugin, config)
     try:
         return plugin(**config)
-    except TypeError as error:
-        raise UsageError(f"{kind.word} {name!r} cannot be built with {dict(config)}: {error}") from error
+    except LatbenchError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{kind.word} {name!r} cannot be used ({reason(error)}): see 'latbench backends'") from error
 
 
 def status(kind: Kind, name: str) -> PluginStatus:
@@ -87,6 +91,21 @@ def status(kind: Kind, name: str) -> PluginStatus:
     except Exception as error:  # noqa: BLE001 - native libraries raise anything
         return PluginStatus(name, package, available=False, reason=reason(error))
     return PluginStatus(name, package, available=True)
+
+
+def _check_keywords(what: str, plugin: Any, config: Mapping[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(plugin).parameters.values()
+    except ValueError:  # built in, without a signature: building it will tell
+        return
+    known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind == p.VAR_KEYWORD for p in parameters):
+        return
+    for key in config:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
+            raise UsageError(f"{what} has no keyword {key!r}: {remedy}")
 
 
 @cache

@@ -52,7 +52,9 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_a_plugin_is_built_with_its_keywords() -> None:
     assert configure(BACKENDS, "fine", {"size": 3}).size == 3
-    with pytest.raises(UsageError, match=r"backend 'fine' cannot be built with \{'colour': 1\}"):
+    with pytest.raises(UsageError, match="backend 'fine' has no keyword 'seize': did you mean 'size'"):
+        configure(BACKENDS, "fine", {"seize": 1})
+    with pytest.raises(UsageError, match="has no keyword 'colour': it has size"):
         configure(BACKENDS, "fine", {"colour": 1})
 
 
@@ -78,5 +80,7 @@ def test_what_is_wrong_is_said_with_the_remedy(name: str, message: str) -> None:
 
 def test_whatever_a_plugin_raises_is_why_it_is_not_available() -> None:
     assert status(BACKENDS, "fine").available
+    with pytest.raises(PluginError, match=r"'breaks' cannot be used \(RuntimeError: CUDA error 999\)"):
+        configure(BACKENDS, "breaks", {})
     told = status(BACKENDS, "breaks")
     assert (told.available, told.package, told.reason) == (False, "first", "RuntimeError: CUDA error 999")

@@ -78,6 +78,12 @@ def test_what_a_session_started_ends_with_it(mark: str) -> None:
             assert wait_for(0, mark)
 
 
+def test_a_worker_runs_where_warnings_are_errors(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    with Workers() as workers:
+        assert workers.run(request()).measurements
+
+
 def test_what_an_unfinished_session_started_ends_with_the_run(mark: str) -> None:
     with Workers() as workers:
         workers.start(request(fail="hang"))

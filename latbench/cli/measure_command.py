@@ -11,7 +11,7 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json, print_table
-from latbench.errors import UsageError
+from latbench.errors import MeasurementError, UsageError
 from latbench.measure.record import ModelRecord, Refusal
 
 
@@ -85,7 +85,7 @@ def _refuse(refusals: Sequence[Refusal]) -> None:
     """Raise what kept every backend from it; it is the user's mistake only if it was that everywhere."""
     if len(refusals) == 1:
         raise refusals[0].error
-    kind = next((type(r.error) for r in refusals if not isinstance(r.error, UsageError)), UsageError)
+    kind = UsageError if all(isinstance(r.error, UsageError) for r in refusals) else MeasurementError
     raise kind("no backend measured it\n" + "\n".join(f"  {r.backend}: {r.error}" for r in refusals))
 
 

@@ -19,9 +19,12 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from latbench import errors
 from latbench.errors import MeasurementError, WorkerDiedError
 from latbench.measure.settings import Settings
-from latbench.measure.zygote import PID
 
 Result_co = TypeVar("Result_co", covariant=True)
+
+
+PID = struct.Struct("q")
+"""How process numbers are written to and read from the process that starts workers."""
 
 
 class Request(Protocol[Result_co]):
@@ -159,23 +162,23 @@ class RunningSession(Generic[Result_co]):
 
     def _converse(self, timeout: float) -> Result_co:
         index: int | None = None
-        limit = timeout
+        doing, limit = "starting", timeout
         lines = _Lines(self._connection)
         while True:
             try:
                 event = lines.next(limit)
             except TimeoutError:
-                doing = "while timing" if index is None else "while compiling"
-                raise _EndedError(index, f"no answer for {limit:g} s {doing}: give --timeout a larger value") from None
+                words = f"no answer for {limit:g} s while {doing}: give --timeout a larger value"
+                raise _EndedError(index, words) from None
             if event is None:
                 raise _EndedError(index)
             match event["event"]:
                 case "compiling" | "warming":
-                    index = event["index"]
+                    index, doing = event["index"], "compiling"
                 case "compiled":
                     self._send(b"time\n", index)
                 case "timing":
-                    index, limit = None, timeout + self._request.settings.max_seconds
+                    index, doing, limit = None, "timing", timeout + self._request.settings.max_seconds
                 case "finished":
                     return self._request.read_result(event["result"])
                 case "refused":

@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 from contextlib import suppress
@@ -25,8 +24,8 @@ from latbench.errors import CounterError, UsageError, reason
 from latbench.measure.environment import divided_cores
 from latbench.measure.request import SessionRequest
 from latbench.measure.source_request import SourceRequest
+from latbench.measure.workers import PID
 
-PID = struct.Struct("q")
 _PRELOAD = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.session")
 _PR_SET_PDEATHSIG = 1
 _REQUESTS: dict[str, type[SessionRequest | SourceRequest]] = {r.__name__: r for r in (SessionRequest, SourceRequest)}

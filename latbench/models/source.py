@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,9 @@ def open_model(source: str, inputs: Sequence[str] = (), *, batch: int | None = N
 
     Args:
         source: ``net.onnx``, ``net.pt2``, or ``module:factory`` where the factory takes no arguments and returns a
-            ``torch.nn.Module``, or a pair of one and its sample inputs (a dict of arrays or tensors by name). It is
-            called with torch's random numbers seeded, so that its weights are the same every time.
+            ``torch.nn.Module``, or a pair of one and its sample inputs (arrays or tensors, in a dict by name or in a
+            tuple in the order of ``forward``). It is called with torch's random numbers seeded, so that its weights are
+            the same every time.
         inputs: sample inputs as ``name:1x3x224x224:float32``; a type that is left out is the model's own, or
             float32.
         batch: the first dimension of every input; None leaves the inputs as they are.
@@ -68,7 +69,8 @@ def _from_factory(source: str, requests: Sequence[InputRequest], batch: int | No
     module, given = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not isinstance(module, nn.Module):
         raise ModelError(f"the factory {source!r} returned {type(module).__name__}: return a torch.nn.Module")
-    samples = {name: with_batch(_array(source, name, value), batch) for name, value in dict(given).items()}
+    named = _named(source, module, given)
+    samples = {name: with_batch(_array(source, name, value), batch) for name, value in named.items()}
     declared = [DeclaredInput(name, None, sample.dtype.name) for name, sample in samples.items()]
     requested = requested_inputs(requests, batch, declared)
     samples = complete_inputs(source, declared, samples | requested) if declared else requested
@@ -110,6 +112,21 @@ def _takes_nothing(factory: Callable[..., Any]) -> bool:
     except ValueError:  # built in, without a signature: calling it will tell
         return True
     return True
+
+
+def _named(source: str, module: nn.Module, given: Any) -> Mapping[str, Any]:
+    """Return a factory's samples by name; those in a tuple, as for ``torch.export``, are named as `forward` does."""
+    if isinstance(given, Mapping):
+        return given
+    if not isinstance(given, tuple | list):
+        raise ModelError(
+            f"the factory {source!r} returned a module and a {type(given).__name__}: "
+            "return its samples as a dict by name, or as a tuple in forward's order"
+        )
+    names = list(inspect.signature(module.forward).parameters)[: len(given)]
+    if len(names) < len(given):
+        raise ModelError(f"the factory {source!r} returned {len(given)} samples: its forward takes {len(names)}")
+    return dict(zip(names, given, strict=True))
 
 
 def _array(source: str, name: str, value: Any) -> NDArray[Any]:

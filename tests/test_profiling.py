@@ -83,7 +83,8 @@ def test_isomorphic_architectures_are_measured_once() -> None:
 def test_a_space_with_fewer_architectures_than_samples_gives_all_it_has() -> None:
     found = distinct(SPACE, 7000, seed=0)
     assert len(found) == len({SPACE.canonical(a) for a in found}) == 6466
-    assert found[:100] == distinct(SPACE, 100, seed=0)
+    for samples in (100, 5000, 6400):
+        assert found[:samples] == distinct(SPACE, samples, seed=0)
 
 
 def test_operations_fill_the_operator_table(store: Path) -> None:
@@ -256,3 +257,10 @@ def test_two_processes_share_the_work(store: Path) -> None:
     processes = [start(store), start(store)]
     assert [process.wait() for process in processes] == [0, 0]
     assert counts(store) == planned(60)
+
+
+def test_a_budget_of_nothing_measures_nothing_and_is_no_lack_of_one(store: Path) -> None:
+    summary = profile_space(SPACE, NULL, store, samples=4, settings=FAST, budget_seconds=0.0)
+    assert (summary.progress.measured, summary.left) == (0, 8)
+    summary = run(store, 4)
+    assert (summary.progress.measured, summary.left) == (8, 0)

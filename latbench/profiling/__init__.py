@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -121,7 +122,7 @@ def profile_space(
     on_cpu = target.device().kind == "cpu"
     ahead = on_cpu and bool(divided_cores(options.threads)[0])
     size = SESSION_SIZE if on_cpu else ACCELERATOR_SESSION_SIZE
-    deadline = time.monotonic() + (budget_seconds or float("inf"))
+    deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
     new_pass = partial(Pass, references=references(space), timeout=timeout, deadline=deadline, on_progress=on_progress)
     stretches = plan(space, samples, seed, with_operations=with_operations)
     with Store(store, identity, quantity="latency") as opened:

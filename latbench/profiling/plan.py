@@ -43,15 +43,17 @@ def plan(space: SearchSpace, samples: int, seed: int, *, with_operations: bool =
 def distinct(space: SearchSpace, samples: int, seed: int) -> list[Architecture]:
     """Draw architectures until `samples` of them are not isomorphic, or the space has no more.
 
-    Draws find the last architectures of a space late, so those that can be listed are; of others, hardly any is missed.
+    Draws find the last architectures of a space late. Those of a space that can be listed come after as many draws as
+    it has architectures, in an order that the seed decides; of others, hardly any is missed.
     """
+    listed = list(space.enumerate()) if isinstance(space, HasEnumerate) else []
     found: dict[str, Architecture] = {}
-    drawn = 0
-    while len(found) < samples and drawn < 8 * samples + 1000:
-        drawn = 2 * drawn or samples
+    drawn, most = 0, len(listed) or 8 * samples + 1000
+    while len(found) < samples and drawn < most:
+        drawn = min(2 * drawn or samples, most)
         for architecture in space.sample(drawn, seed=seed):
             found.setdefault(space.canonical(architecture), architecture)
-    if len(found) < samples and isinstance(space, HasEnumerate):
-        for architecture in space.enumerate():
+    if len(found) < samples:
+        for architecture in sorted(listed, key=lambda a: zlib.crc32(f"{seed} {a}".encode())):
             found.setdefault(space.canonical(architecture), architecture)
     return list(found.values())[:samples]

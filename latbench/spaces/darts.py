@@ -109,7 +109,7 @@ class DartsSpace:
 
     def canonical(self, architecture: Genotype) -> str:
         """Return the text of the genotype that all renumberings of the nodes share."""
-        return str(architecture.canonical())
+        return architecture.canonical()
 
     def encode(self, architectures: Sequence[Genotype]) -> NDArray[np.float32]:
         """Return one-hot encodings ``(n, 224)``."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 from latbench.errors import ParseError
 from latbench.spaces.checks import check_operation
@@ -62,17 +61,14 @@ class Genotype:
         object.__setattr__(self, "reduce", _checked_cell("reduce", self.reduce))
 
     def __repr__(self) -> str:
-        return (
-            f"Genotype(normal={list(self.normal)}, normal_concat=range(2, 6), "
-            f"reduce={list(self.reduce)}, reduce_concat=range(2, 6))"
-        )
+        return _text(self.normal, self.reduce)
 
-    def canonical(self) -> Genotype:
-        """Return the genotype that all isomorphic ones share: the nodes of each cell renumbered.
+    def canonical(self) -> str:
+        """Return the text of the genotype that all isomorphic ones share: the nodes of each cell renumbered.
 
         The order in which a cell concatenates its nodes is the only thing that a renumbering changes.
         """
-        return Genotype(*(min(_renumbered(cell)) for cell in (self.normal, self.reduce)))
+        return _text(*(_renumbered(cell) for cell in (self.normal, self.reduce)))
 
 
 def kept_edges(pairs: Sequence[Pair]) -> dict[int, str]:
@@ -120,14 +116,35 @@ def _check_pair(where: str, kind: str, source: int, node: int) -> None:
         raise ParseError(f"{where}: reads node {source}: give one from 0 to {node - 1}")
 
 
-def _renumbered(pairs: tuple[Pair, ...]) -> Iterator[tuple[Pair, ...]]:
-    """Yield the cell under every numbering of its nodes in which edges still point forward."""
+def _text(normal: Sequence[Pair], reduce: Sequence[Pair]) -> str:
+    return (
+        f"Genotype(normal={list(normal)}, normal_concat=range(2, 6), reduce={list(reduce)}, reduce_concat=range(2, 6))"
+    )
+
+
+def _renumbered(pairs: tuple[Pair, ...]) -> list[Pair]:
+    """Return the least of the cells that differ only by a numbering of the nodes in which edges point forward."""
     incoming = dict(zip(NODES, zip(pairs[::2], pairs[1::2], strict=True), strict=True))
-    for order in permutations(NODES):
-        number = {0: 0, 1: 1} | dict(zip(order, NODES, strict=True))
-        if all(number[source] < number[node] for node in order for _, source in incoming[node]):
-            renumbered = (sorted(((number[source], kind) for kind, source in incoming[node])) for node in order)
-            yield tuple((kind, source) for node_pairs in renumbered for source, kind in node_pairs)
+    least = _least(incoming, {0: 0, 1: 1})
+    return [(kind, source) for node_pairs in least for source, kind in node_pairs]
+
+
+def _least(incoming: Mapping[int, tuple[Pair, ...]], number: Mapping[int, int]) -> list[list[tuple[int, str]]]:
+    """Return the incoming edges of the nodes that have no number yet, in the order that makes them least.
+
+    A node can come next if its sources have numbers. The least one does; only where several are equal does what
+    follows decide.
+    """
+    if len(number) == len(NODES) + 2:
+        return []
+    ready = {
+        node: sorted((number[source], kind) for kind, source in pairs)
+        for node, pairs in incoming.items()
+        if node not in number and all(source in number for _, source in pairs)
+    }
+    first = min(ready.values())
+    tied = (node for node, pairs in ready.items() if pairs == first)
+    return [first, *min(_least(incoming, {**number, node: len(number)}) for node in tied)]
 
 
 def _keywords(text: str) -> dict[str, ast.expr]:

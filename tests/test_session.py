@@ -101,6 +101,14 @@ def test_a_change_of_clock_in_the_middle_is_followed_or_flagged() -> None:
     assert all(abs(error) < 0.005 for error in errors(result).values()) or any(m.flags for m in result.measurements)
 
 
+@pytest.mark.parametrize(
+    "settings", [{"half_width": 0}, {"half_width": -1}, {"half_width": float("nan")}, {"max_rounds": 1}, {"runs": 0}]
+)
+def test_settings_that_no_session_can_keep_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="give"):
+        Settings(**settings)  # type: ignore[arg-type]
+
+
 def test_conditions_say_clock_cache_and_batch() -> None:
     conditions = session({}, cache="cold").conditions
     assert conditions is not None

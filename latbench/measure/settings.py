@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from latbench.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,9 @@ class Settings:
             once one differs), ``"none"`` none.
         between_sessions: standard deviation, relative, that one session's values of a model have against another's
             beyond drift (memory layout, for one); the interval includes it.
+
+    Raises:
+        UsageError: a half-width or a limit that no session can reach.
     """
 
     half_width: float = 0.01
@@ -36,3 +42,12 @@ class Settings:
     cache: Literal["warm", "cold"] = "warm"
     verify: Literal["all", "sample", "none"] = "sample"
     between_sessions: float = 0.003
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.half_width) and self.half_width > 0):
+            raise UsageError(f"a half-width of {self.half_width:g} is never reached: give a share such as 0.01")
+        if self.min_rounds < 2 or self.max_rounds < 2 or self.runs < 1:
+            raise UsageError(
+                f"{self.min_rounds} to {self.max_rounds} rounds of {self.runs} runs have no spread: "
+                "give 2 rounds or more, of 1 run or more"
+            )

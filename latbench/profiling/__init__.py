@@ -95,7 +95,7 @@ def profile_space(
         meter: plug-in name or ``module:Class`` of what counts energy; None measures latency alone.
         window_s: seconds for which a metered model runs without a break, three times.
         retry_failed: also measure what an earlier run could not.
-        budget_seconds: stop after about so long; None measures all.
+        budget_seconds: start no session after so long, counted from the first one; None measures all.
         timeout: seconds that one model may take to compile.
         on_progress: called after each session.
 
@@ -122,9 +122,9 @@ def profile_space(
     on_cpu = target.device().kind == "cpu"
     ahead = on_cpu and bool(divided_cores(options.threads)[0])
     size = SESSION_SIZE if on_cpu else ACCELERATOR_SESSION_SIZE
+    stretches = plan(space, samples, seed, with_operations=with_operations)
     deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
     new_pass = partial(Pass, references=references(space), timeout=timeout, deadline=deadline, on_progress=on_progress)
-    stretches = plan(space, samples, seed, with_operations=with_operations)
     with Store(store, identity, quantity="latency") as opened:
         if retry_failed:
             opened.forget_failures()

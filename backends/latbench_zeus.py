@@ -51,7 +51,10 @@ class ZeusMeter:
                 "(https://ml.energy/zeus), or chmod a+r /sys/class/powercap/intel-rapl/*/energy_uj"
             ) from error
         except (ZeusBaseError, OSError) as error:
-            raise NoCounterError(f"Zeus finds no energy counter of {device.name}: {error}") from error
+            raise NoCounterError(
+                f"Zeus finds no energy counter of {device.name} ({error}): a CPU needs /sys/class/powercap, which "
+                "virtual machines rarely have; measure on the machine itself, or leave --meter out"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

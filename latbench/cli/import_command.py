@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,15 @@ def run(
     space_option: opt.SpaceOptions = None,
     architecture: Annotated[str, typer.Option(help="Column of the architectures.")] = "subject",
     value: Annotated[str, typer.Option(help="Column of the values.")] = "value",
-    unit: Annotated[str, typer.Option(help="Unit of the values: ms is latency, mJ energy.")] = "ms",
+    unit: Annotated[
+        str, typer.Option(help="Unit of the values: s, ms, us or ns is latency; J, mJ, uJ or nJ energy.")
+    ] = "ms",
     device: Annotated[str, typer.Option(help="Name of the device they were measured on.")] = "",
     as_json: opt.AsJson = False,
 ) -> None:
     """Read a Parquet or CSV table into a store: one of latbench's own, or any published latency table.
+
+    A store takes one column of values of one table; the same command adds what the table has more of since.
 
     \b
     Examples:
@@ -31,7 +36,7 @@ def run(
     """
     from latbench.tables import import_table
 
-    rows = import_table(
+    said = import_table(
         table,
         store,
         space=opt.space_from(space, space_option) if space else None,
@@ -41,6 +46,12 @@ def run(
         unit=unit,
     )
     if as_json:
-        print_json({"store": str(store), "rows": rows})
-    else:
-        out.print(f"added {rows} measurements to {store}")
+        counts = dataclasses.asdict(said)
+        print_json({"store": str(store), "rows": counts.pop("added"), **counts})
+        return
+    out.print(f"added {said.added} measurements to {store}, which holds {said.held} now")
+    if said.already_there:
+        every = "" if said.added else "all "
+        out.print(f"note: {every}{said.already_there} rows of the table are there already, and stay as they were")
+    if said.repeated:
+        out.print(f"note: {said.repeated} rows of the table repeat an architecture: they tell the noise floor")

@@ -31,6 +31,9 @@ _COLUMNS = (
 )
 """Fields of a measurement that are columns of the same name."""
 
+IMPORTED = "imported"
+"""The backend of a store that holds what others measured: nothing can be measured for it here."""
+
 _WHERE = "WHERE quantity = ? AND kind = ? AND subject = ? AND replicate = ?"
 
 
@@ -47,8 +50,11 @@ class Identity:
     options: Mapping[str, str]
 
     def differences(self, other: Identity) -> list[str]:
-        """Return ``"threads (1 there, 2 here)"`` for every field that differs."""
-        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
+        """Return ``"threads (1 there, 2 here)"`` for every field and every option that differs."""
+        names = [f.name for f in dataclasses.fields(self) if f.name != "options"]
+        pairs: list[tuple[str, Any, Any]] = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        options = dict.fromkeys((*self.options, *other.options))
+        pairs += [(f"options.{key}", self.options.get(key), other.options.get(key)) for key in options]
         return [f"{name} ({mine} there, {theirs} here)" for name, mine, theirs in pairs if mine != theirs]
 
 
@@ -57,12 +63,13 @@ class Store:
 
     Args:
         path: the file; made, with its folder, when `identity` is given and there is none.
-        identity: what the caller wants to write; None opens an existing store to read.
+        identity: what the caller wants to write; None opens an existing store to read, wherever it is.
         quantity: ``"latency"``, ``"energy"``, ...: what is read and written. Unless given, it is the one that the store
             holds, and latency where it holds several or none.
 
     Raises:
-        StoreError: no such store, not a store, another schema or identity, or a folder that cannot be written.
+        StoreError: no such store, not a store, another schema or identity, or a folder that the caller wants to write
+            and cannot.
     """
 
     def __init__(self, path: str | Path, identity: Identity | None = None, *, quantity: str | None = None) -> None:
@@ -219,11 +226,17 @@ class Store:
         """
         conditions = self.conditions
         if conditions is None:
-            held = self.quantities
-            what = f"holds {', '.join(held)} and no {self.quantity}" if held else "holds no measurement yet"
-            flag = " --meter METER" if self.quantity == "energy" else ""
-            raise StoreError(f"{self.path} {what}: run 'latbench profile --store {self.path}{flag}' first")
+            raise StoreError(f"{self.path} {self._lack()}")
         return Profile(self.identity.space.create(), conditions, self.measurements())
+
+    def _lack(self) -> str:
+        """Say that there is no measurement of the quantity, and what to do."""
+        held = self.quantities
+        measure = f"run 'latbench profile --store {self.path}{' --meter METER' if self.quantity == 'energy' else ''}'"
+        if not held:
+            return f"holds no measurement yet: {measure} first"
+        what = f"holds {', '.join(held)} and no {self.quantity}: leave out --target to read {held[0]}"
+        return what if self.identity.backend == IMPORTED else f"{what}, or {measure} first"
 
     def _check_conditions(self, conditions: Conditions) -> None:
         if conditions.quantity != self.quantity:

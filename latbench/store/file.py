@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from latbench.errors import StoreError
+from latbench.store.unwritable import can_be_read_in_place, copy_in_memory
 
 SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x6C617462  # "latb": tells a store from any other SQLite file
@@ -64,19 +65,24 @@ class StoreFile:
 
     Args:
         path: the file; made, with its folder, when `identity` is given and there is none.
-        identity: what the caller wants to write, as JSON; None opens an existing store to read.
+        identity: what the caller wants to write, as JSON; None opens an existing store to read, wherever it is.
 
     Raises:
-        StoreError: no such store, not a store, another schema, or a folder that cannot be written.
+        StoreError: no such store, not a store, another schema, or a folder that the caller wants to write and cannot.
     """
 
     def __init__(self, path: Path, identity: str | None) -> None:
         self.path = path
-        with self._explained("open"):
+        with self._explained("read" if identity is None else "open"):
             if identity is None and not path.exists():
                 raise StoreError(f"no store at {path}: run 'latbench profile --store {path}' first")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            if identity is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = (
+                sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+                if identity is not None or can_be_read_in_place(path)
+                else copy_in_memory(path)
+            )
             self._db.row_factory = sqlite3.Row
             try:
                 self._prepare(identity)
@@ -166,11 +172,14 @@ class StoreFile:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot {doing} {self.path}: {error}; {_remedy(str(error))}") from error
+            raise StoreError(f"cannot {doing} {self.path}: {error}; {_remedy(doing, str(error))}") from error
 
 
-def _remedy(message: str) -> str:
+def _remedy(doing: str, message: str) -> str:
+    if doing == "read" and "Permission" in message:
+        return "have its owner let you read it"
     remedies = {
+        "temporary": "set TMPDIR to a folder that you may write to",
         "full": "free some space and run the same command again; what was measured is safe",
         "No space": "free some space and run the same command again; what was measured is safe",
         "readonly": "choose a folder that you may write to",

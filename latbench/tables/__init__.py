@@ -1,0 +1,97 @@
+"""Profiles as Parquet and CSV tables: written from a store, and read into one.
+
+Each row says everything that its measurement depends on, so a round trip loses nothing. A table of someone else's
+needs two columns, the architecture and the value, and the space they belong to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from latbench.errors import DataError
+from latbench.space import SearchSpace
+from latbench.store import Store
+from latbench.tables import file, foreign, own
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What `import_table` did.
+
+    Args:
+        added: rows that are new to the store.
+        already_there: rows of the table that the store has had before; they stay as they were.
+        repeated: rows that measure an architecture again, from which the noise floor is known.
+        held: measurements in the store now.
+    """
+
+    added: int
+    already_there: int
+    repeated: int
+    held: int
+
+
+def export_table(store: Store, path: str | Path) -> int:
+    """Write every measurement of a store's quantity, one row each, and return how many.
+
+    The column ``label`` is what predictors are fitted to: the value with the drift between sessions divided out.
+
+    Raises:
+        DataError: the file's ending is neither .parquet nor .csv, or the file cannot be written.
+        StoreError: the store is empty.
+    """
+    path = file.checked(Path(path))
+    rows = own.rows(store.profile(), store.identity.space)
+    file.write(path, rows)
+    return len(rows)
+
+
+def import_table(
+    path: str | Path,
+    store: str | Path,
+    *,
+    space: SearchSpace | None = None,
+    architecture_column: str = "subject",
+    value_column: str = "value",
+    device: str = "",
+    unit: str = "ms",
+) -> Imported:
+    """Read a table into a store.
+
+    A store takes one pair of columns of one foreign table, by its file's name. The table may have grown since it was
+    read first; a value that has changed is refused.
+
+    Args:
+        path: a .parquet or .csv file.
+        store: the SQLite file; made if missing.
+        space: what the architectures of a foreign table belong to.
+        architecture_column: column of the architectures' string forms.
+        value_column: column of the measured values.
+        device: the device's name in the records of a foreign table; its file name unless given.
+        unit: unit of the values of a foreign table (`latbench.tables.foreign.UNITS`); what is kept is in ms or mJ.
+
+    Raises:
+        DataError: not such a table, no rows, a missing column, an unknown unit, a value that is NaN, infinite, negative
+            or zero, or another one than the store's (all rows are checked before any is written).
+        ParseError: a text that is no architecture of the space.
+        StoreError: the store is another profile's, or another table's, column's or unit's.
+    """
+    path = file.checked(Path(path))
+    table = file.read(path, lambda names: own.TYPES if own.wrote(names) else {architecture_column: "string"})
+    is_foreign = not own.wrote(table.column_names)
+    if is_foreign:
+        columns = foreign.Columns(architecture_column, value_column, unit)
+        identity, conditions, measurements = foreign.read(table, path, columns, space, device)
+    elif (architecture_column, value_column, device, unit) != ("subject", "value", "", "ms"):
+        raise DataError(f"{path} is a table of latbench's own: leave out --architecture, --value, --device and --unit")
+    else:
+        identity, conditions, measurements = own.read(table, path)
+    with Store(store, identity, quantity=conditions.quantity) as opened:
+        before = opened.measurements()
+        if is_foreign:
+            foreign.check_unchanged(path, measurements, before, opened.path)
+        opened.add(conditions, measurements)
+        held = len(opened.measurements())
+    added = held - len(before)
+    return Imported(added, len(measurements) - added, sum(m.replicate > 0 for m in measurements), held)

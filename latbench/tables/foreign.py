@@ -1,0 +1,136 @@
+"""Tables that someone else wrote: a column of architectures, and one of what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latbench.backend import Device
+from latbench.errors import DataError, ParseError
+from latbench.measurement import Conditions, Measurement
+from latbench.space import SearchSpace, SpaceSpec
+from latbench.store import IMPORTED, Identity
+from latbench.tables.file import place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+UNITS = {
+    **{"s": ("latency", "ms", 1e3), "ms": ("latency", "ms", 1.0)},
+    **{"us": ("latency", "ms", 1e-3), "ns": ("latency", "ms", 1e-6)},
+    **{"J": ("energy", "mJ", 1e3), "mJ": ("energy", "mJ", 1.0)},
+    **{"uJ": ("energy", "mJ", 1e-3), "nJ": ("energy", "mJ", 1e-6)},
+}
+"""Units of foreign values: their quantity, its own unit, and how many of those each is. Case does not matter."""
+
+_UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What is read of a foreign table, and so what a store of it is for.
+
+    Args:
+        architecture: column of the architectures' string forms.
+        value: column of the measured values.
+        unit: their unit, spelt in any usual way.
+    """
+
+    architecture: str
+    value: str
+    unit: str
+
+
+def read(
+    table: pa.Table, path: Path, columns: Columns, space: SearchSpace | None, device: str
+) -> tuple[Identity, Conditions, list[Measurement]]:
+    """Read a foreign table; each row is a measurement, and the second of an architecture its first replicate.
+
+    Raises:
+        DataError: no space, a missing column, an unknown unit, or a value that cannot have been measured.
+        ParseError: a text that is no architecture of the space.
+    """
+    if space is None:
+        raise DataError(f"{path} does not say which space its architectures belong to: give --space")
+    columns = dataclasses.replace(columns, unit=_spelling(columns.unit))
+    quantity, unit, factor = UNITS[columns.unit]
+    # No digest of the table: one that has grown since is the same table.
+    options = {"table": path.name, **dataclasses.asdict(columns)}
+    identity = Identity(SpaceSpec.of(space), IMPORTED, _UNKNOWN, 1, 1, _UNKNOWN, options)
+    conditions = Conditions(
+        *(quantity, unit, _UNKNOWN, _UNKNOWN, IMPORTED),
+        *(Device(device or path.stem, _UNKNOWN), _UNKNOWN, 1, 1, options),
+    )
+    return identity, conditions, _measurements(table, path, columns, space, factor)
+
+
+def check_unchanged(path: Path, rows: Sequence[Measurement], held: Sequence[Measurement], store: Path) -> None:
+    """Check that a store's values are those of the table that it is to be extended with.
+
+    Raises:
+        DataError: an architecture has another value in the store: two tables would be mixed.
+    """
+    known = {(m.subject, m.replicate): m.value for m in held}
+    for index, row in enumerate(rows):
+        value = known.get((row.subject, row.replicate), row.value)
+        if value != row.value:
+            raise DataError(
+                f"{place(path, index)} gives {row.value:.6g} for {row.subject}, and {store} has {value:.6g} from the "
+                "table that was read into it first: choose another --store"
+            )
+
+
+def _measurements(
+    table: pa.Table, path: Path, columns: Columns, space: SearchSpace, factor: float
+) -> list[Measurement]:
+    rows = zip(*(_column(table, path, name) for name in (columns.architecture, columns.value)), strict=True)
+    times: Counter[str] = Counter()
+    measurements = []
+    for index, (text, given) in enumerate(rows):
+        value = _number(given) * factor
+        if not math.isfinite(value) or value <= 0:
+            raise DataError(
+                f"{place(path, index)}: {columns.value} {'holds no number' if given is None else f'is {given!r}'}; "
+                "a measured value is finite and positive: correct or drop the row"
+            )
+        try:
+            subject = str(space.parse(str(text)))
+        except ParseError as error:
+            raise ParseError(f"{place(path, index)}: {error}") from error
+        measurements.append(
+            Measurement(subject, "architecture", value, value, value, replicate=times[subject], session=path.name)
+        )
+        times[subject] += 1
+    return measurements
+
+
+def _column(table: pa.Table, path: Path, name: str) -> list[Any]:
+    found = table.column_names.count(name)
+    if not found:
+        raise DataError(f"{path} has no column {name!r}: it has {', '.join(table.column_names)}")
+    if found > 1:
+        raise DataError(f"{path} has {found} columns {name!r}: give each a name of its own")
+    values: list[Any] = table[name].to_pylist()
+    return values
+
+
+def _spelling(unit: str) -> str:
+    """Return how `UNITS` spells a unit: ``"µs"`` is ``"us"``."""
+    plain = unit.strip().casefold().replace("\N{GREEK SMALL LETTER MU}", "u")  # the micro sign folds to the letter
+    for known in UNITS:
+        if known.casefold() == plain:
+            return known
+    raise DataError(f"no unit {unit!r}: choose one of {', '.join(UNITS)}")
+
+
+def _number(value: Any) -> float:
+    """Return a value as a number, NaN where it is none; one text makes a whole column of a CSV file text."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -29,7 +29,8 @@ class Settings:
         runtime: ``tensorrt`` or ``rtx``; the first of them that is installed.
         launch: ``graph`` replays a CUDA graph, so that the CPU does not limit networks of many small kernels;
             ``enqueue`` launches every kernel anew.
-        time: ``gpu`` is the GPU's time by CUDA events; ``e2e`` the host's, around a call that waits for the outputs.
+        time: ``gpu`` is the GPU's time between CUDA events before and after a launch, the way of the first kernel to
+            the idle GPU included; ``e2e`` the host's, around a call that waits for the outputs.
         transfers: whether a run copies inputs to the GPU and outputs back, from and to pinned memory: ``no``, ``yes``,
             or ``only`` those copies.
         workspace_mib: the most memory that a layer may use while it computes; None leaves it to the library.

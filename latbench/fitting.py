@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import Fact
-from latbench.errors import DataError
+from latbench.errors import DataError, UsageError, reason
 from latbench.evaluation.noise import noise_floor
 from latbench.plugins import PREDICTORS, configure
-from latbench.predictor import ColumnFacts, Predictor, UsesColumnFacts
+from latbench.predictor import ColumnFacts, DifferentiablePredictor, HasArrays, Predictor, UsesColumnFacts
+from latbench.predictor_file import check_writable
 from latbench.profile import Profile
 from latbench.trained_predictor import TrainedPredictor
+
+_TRIAL_ROWS = 16
+"""A predictor is fitted to so many rows to see whether it can be written: enough for any kind of state to appear."""
 
 
 def fit(
@@ -33,7 +38,8 @@ def fit(
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: a keyword that it does not take.
+        UsageError: it is no regressor, a keyword that it does not take, or its own fit failed.
+        PredictorFileError: what it learns could not be written to a file; found before it is fitted to all rows.
         DataError: fewer than two architectures, fewer than `samples`, or labels that are not positive and finite.
     """
     X, y = profile.X, profile.y
@@ -41,11 +47,11 @@ def fit(
         raise DataError(
             f"cannot learn from {samples} architectures: this profile holds {len(y)}, and two are the least"
         )
-    estimator = fit_estimator(
-        predictor, X[:samples], y[:samples], facts=profile.column_facts(), seed=seed, params=params
-    )
+    X, y, columns = X[:samples], y[:samples], profile.column_facts()
+    _check_result_can_be_written(predictor, X, y, facts=columns, seed=seed, params=params)
+    estimator = fit_estimator(predictor, X, y, facts=columns, seed=seed, params=params)
     facts: dict[str, Fact] = {
-        "samples": len(y[:samples]),
+        "samples": len(y),
         "seed": seed,
         "noise_floor": noise_floor(profile.duplicates).mape,
         "reference": profile.reference,
@@ -66,9 +72,13 @@ def fit_estimator(
 ) -> Predictor:
     """Build a predictor, tell it what the columns mean if it wants to know, and fit it.
 
+    Returns:
+        The fitted predictor, in the unit of `y`. One that implements none of the protocols of `latbench.predictor`
+        comes inside a `sklearn.compose.TransformedTargetRegressor` (`latbench.sklearn_regressors`).
+
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: a keyword that it does not take.
+        UsageError: it is no regressor, a keyword that it does not take, or its own fit failed.
         DataError: fewer than two rows, or labels that are not positive and finite.
     """
     if len(y) < 2:
@@ -77,9 +87,54 @@ def fit_estimator(
         raise DataError(
             "a label is zero, negative or not finite: what is measured is positive, so correct or drop that row"
         )
-    estimator: Predictor = configure(PREDICTORS, plugin, params or {})
+    estimator = create_predictor(plugin, params)
     if "random_state" in estimator.get_params() and "random_state" not in (params or {}):
         estimator.set_params(random_state=seed)
     if isinstance(estimator, UsesColumnFacts):
         estimator.set_column_facts(facts)
-    return estimator.fit(X, y)
+    if not isinstance(estimator, UsesColumnFacts | DifferentiablePredictor | HasArrays):
+        from latbench.sklearn_regressors.standardised_labels import with_standardised_labels
+
+        estimator = with_standardised_labels(estimator)
+    try:
+        return estimator.fit(X, y)
+    except Exception as error:  # a foreign estimator raises anything
+        given = f" with {dict(params)}" if params else ""
+        raise UsageError(
+            f"predictor {plugin!r} cannot be fitted{given} ({reason(error)}): correct its keywords, or choose another"
+        ) from error
+
+
+def create_predictor(plugin: str, params: Mapping[str, Any] | None = None) -> Predictor:
+    """Build a predictor with keywords, not fitted.
+
+    Raises:
+        PluginError: no such predictor, or its library is missing.
+        UsageError: it is no scikit-learn regressor, or a keyword that it does not take.
+    """
+    from sklearn.base import BaseEstimator, is_regressor
+
+    estimator = configure(PREDICTORS, plugin, params or {})
+    if not (isinstance(estimator, BaseEstimator) and is_regressor(estimator)):
+        raise UsageError(
+            f"predictor {plugin!r} is {type(estimator).__name__!r}, which is no scikit-learn regressor: name a class "
+            "with fit and predict that derives from sklearn.base.RegressorMixin and BaseEstimator, such as "
+            "sklearn.ensemble:RandomForestRegressor"
+        )
+    created: Predictor = estimator
+    return created
+
+
+def _check_result_can_be_written(
+    plugin: str, X: NDArray[np.floating], y: NDArray[np.floating], *, params: Mapping[str, Any], **settings: Any
+) -> None:
+    """Fit to a few rows, unless the keywords tell enough, and refuse what could not be written afterwards."""
+    estimator = create_predictor(plugin, params)
+    if not isinstance(estimator, HasArrays):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                estimator = fit_estimator(plugin, X[:_TRIAL_ROWS], y[:_TRIAL_ROWS], params=params, **settings)
+            except UsageError:
+                return  # so few rows may be the reason; if they are not, the fit says the same
+    check_writable(estimator)

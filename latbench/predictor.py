@@ -5,7 +5,10 @@ Any scikit-learn regressor is a predictor; one entry point makes it a plug-in::
     [project.entry-points."latbench.predictors"]
     ridge = "sklearn.linear_model:Ridge"
 
-What a predictor can do beyond that is a small protocol each, tested by ``isinstance``.
+What a predictor can do beyond that is a small protocol each, tested by ``isinstance``. One that implements any of them
+is written for latbench: it gets the labels as they were measured, and its relative predictions must not depend on their
+unit (`latbench.testing.PredictorSuite` checks it). Any other learns from standardised labels
+(`latbench.sklearn_regressors`).
 """
 
 from __future__ import annotations
@@ -75,7 +78,7 @@ class UsesColumnFacts(Protocol):
 
 @runtime_checkable
 class HasArrays(Protocol):
-    """A predictor that writes its fitted state as arrays; others are written by skops."""
+    """A predictor that writes its fitted state as arrays; others are written by `latbench.sklearn_regressors`."""
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the fitted state."""

@@ -9,7 +9,7 @@ The header's ``latbench`` entry is a JSON object; format 1 has the keys
 - ``space``: ``{"name", "config"}``, ``conditions``, ``facts``: see `latbench.trained_predictor.TrainedPredictor`.
 
 A file is data from a stranger: it names plug-ins that are installed here and registered, it never causes the import of
-anything else, and skops restores only types that skops itself trusts.
+anything else, and a skops archive restores only types that are known to be harmless (`latbench.sklearn_regressors`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def save_predictor(path: str | Path, trained: TrainedPredictor) -> None:
     """
     from safetensors.numpy import save
 
-    state, params, arrays = _dump(trained)
+    state, params, arrays = _dump(trained.estimator)
     space = SpaceSpec.of(trained.space)
     header = {
         "format": FORMAT,
@@ -91,43 +91,33 @@ def load_predictor(
     return TrainedPredictor(estimator, name, space, conditions, facts)
 
 
-def _dump(trained: TrainedPredictor) -> tuple[str, dict[str, Any], Arrays]:
+def check_writable(estimator: Predictor) -> None:
+    """Check that a predictor can be written; one with arrays need not be fitted yet.
+
+    Raises:
+        PredictorFileError: it holds what cannot be restored from plain data.
+    """
+    if isinstance(estimator, HasArrays):
+        _to_json(estimator.get_params())
+    else:
+        _dump(estimator)
+
+
+def _dump(estimator: Predictor) -> tuple[str, dict[str, Any], Arrays]:
     """Return how the state is written, the keywords and the tensors."""
-    estimator = trained.estimator
     if isinstance(estimator, HasArrays):
         return ARRAYS, estimator.get_params(), estimator.to_arrays()
-    from skops import io
+    from latbench.sklearn_regressors import skops_archive
 
-    data = io.dumps(estimator)
-    _refuse(io.get_untrusted_types(data=data), f"{type(estimator).__name__} cannot be written")
-    return SKOPS, {}, {SKOPS: np.frombuffer(data, dtype=np.uint8)}
+    return SKOPS, {}, {SKOPS: np.frombuffer(skops_archive.dumps(estimator), dtype=np.uint8)}
 
 
 def _from_skops(path: str | Path, arrays: Arrays) -> Predictor:
-    from sklearn.base import is_regressor
-    from skops import io
+    from latbench.sklearn_regressors import skops_archive
 
     if arrays.keys() != {SKOPS} or arrays[SKOPS].dtype != np.uint8:
         raise PredictorFileError(f"{path} holds no skops archive: fit the predictor again")
-    data = arrays[SKOPS].tobytes()
-    try:
-        untrusted = io.get_untrusted_types(data=data)
-        estimator: Any = None if untrusted else io.loads(data)
-    except Exception as error:
-        raise PredictorFileError(f"{path} holds a damaged skops archive ({error}): fit the predictor again") from error
-    _refuse(untrusted, f"{path} is refused")
-    if not (is_regressor(estimator) and hasattr(estimator, "predict")):
-        raise PredictorFileError(f"{path} holds a {type(estimator).__name__}, which is no regressor: fit one")
-    restored: Predictor = estimator
-    return restored
-
-
-def _refuse(untrusted: list[str], what: str) -> None:
-    if untrusted:
-        raise PredictorFileError(
-            f"{what}: it holds {', '.join(untrusted)}, which cannot be restored safely: "
-            "give the predictor to_arrays and from_arrays (latbench.predictor.HasArrays)"
-        )
+    return skops_archive.loads(arrays[SKOPS].tobytes(), path)
 
 
 def _from_arrays(path: str | Path, name: str, params: dict[str, Any], arrays: Arrays, plugin: str | None) -> Predictor:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import Fact
-from latbench.errors import NotDifferentiableError, PluginError, ShapeError
+from latbench.errors import NotDifferentiableError, PluginError, ShapeError, UsageError, reason
 from latbench.measurement import Conditions
 from latbench.plugins import PREDICTORS, load, names
 from latbench.predictor import DifferentiablePredictor, Predictor
@@ -54,6 +54,7 @@ class TrainedPredictor:
         Raises:
             ParseError: a text that is no architecture of the space.
             ShapeError: encodings of another shape.
+            UsageError: the predictor itself fails.
         """
         if not isinstance(architectures, np.ndarray):
             parsed = [self.space.parse(each) if isinstance(each, str) else each for each in architectures]
@@ -63,7 +64,7 @@ class TrainedPredictor:
             raise ShapeError(f"encodings of this space have the shape (n, {columns}), not {architectures.shape}")
         if not len(architectures):
             return np.empty(0)
-        return np.asarray(self.estimator.predict(architectures), dtype=np.float64)
+        return predict_values(self.estimator, architectures, self.plugin)
 
     def module(self) -> nn.Module:
         """Return the differentiable form: encodings ``(..., columns)`` to ``(...)`` in `unit`.
@@ -77,6 +78,28 @@ class TrainedPredictor:
         raise NotDifferentiableError(
             f"predictor {self.plugin!r} is not differentiable: use {choices or 'one that has a module()'}"
         )
+
+
+def predict_values(estimator: Predictor, X: NDArray[np.floating], plugin: str) -> NDArray[np.float64]:
+    """Return what a fitted predictor says of encodings ``(n, columns)``: ``(n,)``.
+
+    Args:
+        estimator: the fitted predictor.
+        X: the encodings.
+        plugin: the predictor's name, for messages.
+
+    Raises:
+        UsageError: the predictor fails, or returns something else than a number for each row.
+    """
+    try:
+        values = np.asarray(estimator.predict(X), dtype=np.float64)
+    except Exception as error:  # a foreign estimator raises anything
+        raise UsageError(f"predictor {plugin!r} cannot predict ({reason(error)}): fit it again, or another") from error
+    if values.shape != (len(X),):
+        raise UsageError(
+            f"predictor {plugin!r} predicts {values.shape} for {len(X)} rows, not ({len(X)},): fit another"
+        )
+    return values
 
 
 def differentiable_predictors() -> list[str]:

@@ -60,8 +60,14 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def set_column_facts(self, facts: ColumnFacts) -> Self:
-        """Take over the groups and, where the profile has an operator table, the costs."""
+        """Take over the groups and, where the profile has an operator table, the costs, as multiples of their mean.
+
+        The penalty of a leaf's line is absolute, so a feature must not depend on the unit of the costs.
+        """
         self.groups, self.costs = facts.groups, facts.costs
+        if facts.costs is not None:
+            mean = float(np.mean(facts.costs)) or 1.0
+            self.costs = tuple(cost / mean for cost in facts.costs)
         return self
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -75,8 +81,10 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         weight /= relative_scale(y) ** 2
-        # LightGBM's penalties are absolute: with a mean weight of 1 they mean the same in every unit.
-        data = lightgbm.Dataset(self._features(X), y, weight=weight / weight.mean())
+        # LightGBM's penalties are absolute and it rounds labels to float32: with a mean weight and a mean label of 1
+        # they mean the same in every unit.
+        unit = float(np.abs(y).mean()) or 1.0
+        data = lightgbm.Dataset(self._features(X), y / unit, weight=weight / weight.mean())
         parameters = {
             "learning_rate": self.learning_rate,
             "num_leaves": self.num_leaves,
@@ -90,6 +98,8 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         }
         booster = lightgbm.train(parameters, data, self.n_estimators)
         self.trees_ = _trees(booster.dump_model()["tree_info"], self.num_leaves)
+        for name in ("constant", "leaf_coef"):
+            self.trees_[name] *= unit
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:

@@ -94,11 +94,13 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"members is {self.members}: give at least 2, each is tested on the fold it leaves out")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
-        line = fit_shrunken_line(X, y, weight, groups=self.groups, costs=self.costs)
-        self.coef_, self.intercept_ = line.coef, line.intercept
+        # An optimiser's steps are absolute: with a mean label of 1 they mean the same in every unit.
+        unit = float(np.abs(y).mean()) or 1.0
+        line = fit_shrunken_line(X, y / unit, weight, groups=self.groups, costs=self.costs)
+        self.coef_, self.intercept_ = unit * line.coef, unit * line.intercept
         with _one_thread():
-            layers = self._fit_networks(X, line.left_out, relative_scale(y), weight)
-        self.layers_ = [layer.numpy() for layer in layers]
+            *layers, w3, b3 = self._fit_networks(X, line.left_out, relative_scale(y / unit), weight)
+        self.layers_ = [layer.numpy() for layer in (*layers, unit * w3, unit * b3)]
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:

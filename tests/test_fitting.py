@@ -4,12 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
-from sklearn.ensemble import ExtraTreesRegressor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
+from sklearn.tree import DecisionTreeRegressor
 
-from latbench.errors import DataError, ParseError, PluginError, ShapeError, UsageError
+from latbench.errors import DataError, ParseError, PluginError, PredictorFileError, ShapeError, UsageError
+from latbench.evaluation.comparison import compare
 from latbench.fitting import fit, fit_estimator
 from latbench.testing.additive_profile import additive_profile
-from latbench.trained_predictor import differentiable_predictors
+from latbench.trained_predictor import differentiable_predictors, predict_values
 
 
 def test_a_trained_predictor_knows_how_it_was_fitted() -> None:
@@ -18,7 +23,7 @@ def test_a_trained_predictor_knows_how_it_was_fitted() -> None:
     assert (trained.unit, trained.space, trained.conditions) == ("ms", profile.space, profile.conditions)
     assert (trained.facts["samples"], trained.facts["seed"]) == (30, 5)
     assert 0 < trained.facts["noise_floor"] < 0.03
-    assert trained.estimator.get_params()["alpha"] == 0.5
+    assert trained.estimator.get_params()["regressor__alpha"] == 0.5
     alone = fit_estimator("ridge", profile.X[:30], profile.y[:30], facts=profile.column_facts(), params={"alpha": 0.5})
     np.testing.assert_array_equal(trained.predict(profile.X), alone.predict(profile.X))
 
@@ -52,8 +57,49 @@ def test_a_seed_makes_a_predictor_repeatable() -> None:
 
 def test_any_scikit_learn_regressor_is_a_predictor() -> None:
     trained = fit(additive_profile(40), "sklearn.ensemble:ExtraTreesRegressor", n_estimators=3)
-    assert isinstance(trained.estimator, ExtraTreesRegressor)
-    assert trained.estimator.n_estimators == 3
+    assert isinstance(trained.estimator.regressor_, ExtraTreesRegressor)
+    assert trained.estimator.regressor_.n_estimators == 3
+
+
+UNIT_FREE = {
+    "ridge": {},
+    "mlp": {"steps": 50},
+    "gbdt": {"n_estimators": 50},
+    "lookup": {},
+    "sklearn.svm:SVR": {},
+    "sklearn.ensemble:RandomForestRegressor": {"n_estimators": 10},
+    "sklearn.gaussian_process:GaussianProcessRegressor": {},
+    "sklearn.linear_model:GammaRegressor": {},
+}
+
+
+@pytest.mark.parametrize("predictor", UNIT_FREE)
+@settings(max_examples=4, deadline=None)
+@given(unit=st.floats(1e-6, 1e6))
+def test_predictions_follow_the_unit_of_the_labels(predictor: str, unit: float) -> None:
+    profile, params = additive_profile(60, noise=0.02), UNIT_FREE[predictor]
+    facts = profile.column_facts()
+    assert facts.costs is not None
+    scaled = dataclasses.replace(facts, costs=tuple(unit * cost for cost in facts.costs))
+    expected = fit_estimator(predictor, profile.X, profile.y, facts=facts, params=params)
+    given_unit = fit_estimator(predictor, profile.X, unit * profile.y, facts=scaled, params=params)
+    X = additive_profile(40, seed=1).X
+    np.testing.assert_allclose(given_unit.predict(X), unit * expected.predict(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("predictor", ["sklearn.svm:SVR", "sklearn.gaussian_process:GaussianProcessRegressor"])
+def test_defaults_that_presume_standardised_labels_learn_from_a_tenth_of_a_millisecond(predictor: str) -> None:
+    profile, test = additive_profile(200), additive_profile(100, seed=1)
+    trained = fit_estimator(predictor, profile.X, profile.y / 50, facts=profile.column_facts())
+    constant = np.abs(profile.y.mean() / test.y - 1).mean()
+    assert np.abs(50 * trained.predict(test.X) / test.y - 1).mean() < constant / 2
+
+
+@pytest.mark.parametrize("params", [{}, {"criterion": "poisson"}])
+def test_losses_for_positive_labels_get_positive_labels(params: dict[str, str]) -> None:
+    name = "sklearn.ensemble:RandomForestRegressor" if params else "sklearn.linear_model:PoissonRegressor"
+    profile = additive_profile(60)
+    assert (fit(profile, name, **params).predict(profile.X) > 0).all()
 
 
 def test_a_predictor_without_gradients_says_which_ones_have_them() -> None:
@@ -78,6 +124,69 @@ def test_mistakes_of_the_user_have_a_message() -> None:
         fit(dataclasses.replace(profile, measurements=()), "ridge")
     with pytest.raises(DataError, match="too few"):
         fit(dataclasses.replace(profile, measurements=profile.measurements[:1]), "ridge")
+
+
+@pytest.mark.parametrize("name", ["sklearn.cluster:KMeans", "sklearn.svm:SVC", "os:getcwd"])
+def test_what_is_no_regressor_is_refused(name: str) -> None:
+    profile = additive_profile(20)
+    with pytest.raises(UsageError, match="no scikit-learn regressor: name a class with fit and predict"):
+        fit(profile, name)
+    with pytest.raises(UsageError, match="no scikit-learn regressor"):
+        compare(profile, [name], train_sizes=(10,), seeds=1)
+
+
+@pytest.mark.parametrize("alpha", ["abc", -5])
+def test_a_keyword_that_scikit_learn_refuses_is_refused_in_its_words(alpha: object) -> None:
+    with pytest.raises(UsageError, match=r"'ridge' cannot be fitted with .*'alpha' parameter of Ridge must be a float"):
+        fit(additive_profile(20), "ridge", alpha=alpha)
+
+
+class Stubborn(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Learns nothing, and says so in one way or another."""
+
+    def __init__(self, answer: str = "raise") -> None:
+        self.answer = answer
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "Stubborn":
+        self.fitted_ = True
+        if self.answer == "never":
+            raise RuntimeError("not today")
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        if self.answer == "raise":
+            raise ZeroDivisionError("by nothing")
+        return np.ones((len(X), 2))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("raise", r"'plugin' cannot predict \(ZeroDivisionError: by nothing\)"),
+        ("pairs", r"'plugin' predicts \(3, 2\) for 3 rows"),
+    ],
+)
+def test_a_foreign_predictor_that_fails_is_named(answer: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        predict_values(Stubborn(answer), np.ones((3, 2)), "plugin")
+
+
+def test_a_foreign_fit_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latbench.fitting.configure", lambda kind, name, params: Stubborn("never"))
+    profile = additive_profile(20)
+    with pytest.raises(UsageError, match=r"'mine' cannot be fitted \(RuntimeError: not today\)"):
+        fit_estimator("mine", profile.X, profile.y, facts=profile.column_facts())
+
+
+def test_what_cannot_be_written_is_refused_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    fit_forest = GradientBoostingRegressor.fit
+    monkeypatch.setattr(
+        GradientBoostingRegressor, "fit", lambda self, X, y: rows.append(len(y)) or fit_forest(self, X, y)
+    )
+    with pytest.raises(PredictorFileError, match=r"it holds sklearn\.tree\._tree\.Tree.*choose another predictor"):
+        fit(additive_profile(60), "sklearn.ensemble:GradientBoostingRegressor", init=DecisionTreeRegressor())
+    assert rows == [16]
 
 
 @pytest.mark.parametrize("label", [np.nan, np.inf, 0.0, -1.0])

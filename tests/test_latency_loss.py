@@ -158,9 +158,64 @@ def test_alphas_of_another_shape_are_refused(space):
         ({"penalty": "hnige", "target": 1.0}, "no penalty named 'hnige': choose one of linear, hinge"),
         ({"target": 0.0}, "target is 0.0"),
         ({"target": float("nan")}, "target is nan"),
+        ({"target": float("inf")}, "target is inf"),
+        ({"target": "1.2"}, "target is '1.2': give a positive number"),
         ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"weight": float("nan")}, "weight is nan: give a number of at least 0"),
+        ({"weight": float("inf")}, "weight is inf"),
+        ({"weight": -1.0}, "weight is -1.0"),
+        ({"weight": "1"}, "weight is '1'"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         LatencyLoss(SmoothPredictor(SPACES[1]), **options)
+
+
+def test_what_is_no_predictor_is_refused():
+    with pytest.raises(UsageError, match=r"not a path: LatencyLoss\(latbench.load_predictor\('mlp.safetensors'\)\)"):
+        LatencyLoss("mlp.safetensors")
+    with pytest.raises(UsageError, match="'dict' is no predictor with a space, a unit and a module"):
+        LatencyLoss({})
+
+
+@every_space
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("double", [False, True])
+def test_alphas_of_any_precision_get_gradients_in_theirs(space, dtype, double):
+    latency = LatencyLoss(SmoothPredictor(space), weight=3.0)
+    alphas = [alpha.detach().to(dtype).requires_grad_() for alpha in random_alphas(space)]
+    same = [alpha.detach().float().requires_grad_() for alpha in alphas]
+    expected = latency(same)
+    penalty = latency.double()(alphas) if double else latency(alphas)
+    assert penalty.dtype == torch.promote_types(dtype, torch.float32)
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = torch.autograd.grad(penalty, alphas)
+    assert {gradient.dtype for gradient in gradients} == {dtype}
+    for gradient, reference in zip(gradients, torch.autograd.grad(expected, same), strict=True):
+        torch.testing.assert_close(gradient.float(), reference, rtol=0.02, atol=1e-5)
+
+
+def test_the_predictor_follows_to_another_device():
+    latency = LatencyLoss(SmoothPredictor(SPACES[1])).to("meta")
+    assert {buffer.device.type for buffer in latency.predictor.buffers()} == {"meta"}
+    penalty = latency([torch.zeros(shape, device="meta", requires_grad=True) for shape in SPACES[1].alpha_shapes])
+    assert (penalty.device.type, penalty.shape) == ("meta", ())
+
+
+class Elsewhere(nn.Module):
+    """A module on another device, which sees where its input is."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("coef", torch.ones(1, device="meta"))
+
+    def forward(self, encoding: Tensor) -> Tensor:
+        assert encoding.device.type == "meta"
+        return torch.ones(())
+
+
+def test_alphas_on_another_device_than_the_predictor_are_taken_to_it():
+    predictor = SmoothPredictor(SPACES[1])
+    predictor.network = Elsewhere()
+    assert LatencyLoss(predictor, target=2.0)(random_alphas(SPACES[1])).item() == 0.5

@@ -57,11 +57,31 @@ def test_everything_comes_back(path: Path, trained: TrainedPredictor, profile: P
     np.testing.assert_array_equal(again.predict(profile.X), trained.predict(profile.X))
 
 
-def test_a_regressor_without_arrays_goes_through_skops(tmp_path: Path, profile: Profile) -> None:
-    trained = fit(profile, "sklearn.svm:SVR", C=10.0)
-    save_predictor(tmp_path / "svr", trained)
-    again = load_predictor(tmp_path / "svr", profile.space)
-    np.testing.assert_array_equal(again.predict(profile.X), trained.predict(profile.X))
+SCIKIT_LEARN = {
+    "sklearn.svm:SVR": {"C": 10.0},
+    "sklearn.ensemble:RandomForestRegressor": {"n_estimators": 10},
+    "sklearn.ensemble:ExtraTreesRegressor": {"n_estimators": 10, "max_leaf_nodes": 8},
+    "sklearn.ensemble:GradientBoostingRegressor": {"n_estimators": 10},
+    "sklearn.ensemble:HistGradientBoostingRegressor": {"max_iter": 10, "min_samples_leaf": 3},
+    "sklearn.ensemble:AdaBoostRegressor": {"n_estimators": 5},
+    "sklearn.ensemble:BaggingRegressor": {"n_estimators": 5, "max_features": 0.5},
+    "sklearn.tree:DecisionTreeRegressor": {},
+    "sklearn.neighbors:KNeighborsRegressor": {"algorithm": "kd_tree"},
+    "sklearn.neural_network:MLPRegressor": {"max_iter": 1000, "tol": 0.01},
+    "sklearn.gaussian_process:GaussianProcessRegressor": {"optimizer": None},
+    "sklearn.linear_model:TweedieRegressor": {},
+    "sklearn.svm:LinearSVR": {},
+}
+
+
+@pytest.mark.parametrize("name", SCIKIT_LEARN)
+def test_regressors_of_scikit_learn_come_back(tmp_path: Path, profile: Profile, name: str) -> None:
+    trained = fit(profile, name, **SCIKIT_LEARN[name])
+    save_predictor(tmp_path / "predictor", trained)
+    again = load_predictor(tmp_path / "predictor", profile.space)
+    X = np.vstack([profile.X, profile.X.reshape(20, 2, -1).mean(axis=1)])
+    np.testing.assert_allclose(again.predict(X), trained.predict(X), rtol=1e-13)
+    assert str(again.estimator) == str(trained.estimator)
 
 
 def test_another_space_is_refused_by_both_names(path: Path) -> None:
@@ -135,11 +155,16 @@ def test_the_caller_may_name_a_class_that_is_not_registered(tmp_path: Path, prof
     np.testing.assert_array_equal(again.predict(profile.X), trained.predict(profile.X))
 
 
-def test_types_that_only_pickle_could_restore_are_refused_when_writing(tmp_path: Path, profile: Profile) -> None:
-    trained = fit(profile, "lightgbm:LGBMRegressor", n_estimators=2, verbose=-1)
-    with pytest.raises(PredictorFileError, match=r"LGBMRegressor cannot be written.*to_arrays"):
+def test_types_that_only_pickle_could_restore_are_refused(tmp_path: Path, profile: Profile) -> None:
+    from lightgbm import LGBMRegressor
+
+    estimator = LGBMRegressor(n_estimators=2, verbose=-1).fit(profile.X, profile.y)
+    trained = TrainedPredictor(estimator, "lightgbm:LGBMRegressor", profile.space, profile.conditions, {})
+    with pytest.raises(PredictorFileError, match=r"LGBMRegressor, which cannot be restored safely.*to_arrays"):
         save_predictor(tmp_path / "lightgbm", trained)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(PredictorFileError, match="LGBMRegressor"):
+        fit(profile, "lightgbm:LGBMRegressor", n_estimators=2, verbose=-1)
 
 
 def test_a_skops_archive_of_a_foreign_type_is_refused(tmp_path: Path, profile: Profile) -> None:
@@ -187,7 +212,6 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, trained: Traine
         save_predictor(tmp_path / "missing" / "predictor", trained)
 
 
-def test_a_keyword_that_is_no_plain_value_is_refused(tmp_path: Path, profile: Profile) -> None:
-    trained = fit(profile, "mlp", steps=1, random_state=np.random.RandomState(0))
+def test_a_keyword_that_is_no_plain_value_is_refused(profile: Profile) -> None:
     with pytest.raises(PredictorFileError, match="plain numbers"):
-        save_predictor(tmp_path / "predictor", trained)
+        fit(profile, "mlp", steps=1, random_state=np.random.RandomState(0))

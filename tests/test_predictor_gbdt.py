@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latbench.predictor import ColumnFacts
 from latbench.testing.additive_profile import additive_profile
 from latbench_gbdt import GbdtRegressor
 
@@ -23,7 +24,8 @@ def test_the_arrays_predict_what_lightgbm_predicts(samples: int, monkeypatch: py
     boosters = []
     train = lightgbm.train
     monkeypatch.setattr(lightgbm, "train", lambda *args: boosters.append(train(*args)) or boosters[-1])
-    estimator = GbdtRegressor(random_state=0).fit(PROFILE.X[:samples], PROFILE.y[:samples])
+    y = PROFILE.y[:samples] / PROFILE.y[:samples].mean()
+    estimator = GbdtRegressor(random_state=0).fit(PROFILE.X[:samples], y)
     X = PROFILE.X + np.random.default_rng(0).uniform(-1, 1, PROFILE.X.shape)
     np.testing.assert_allclose(estimator.predict(X), boosters[0].predict(X), rtol=1e-12)
 
@@ -38,6 +40,18 @@ def test_group_counts_costs_and_linear_leaves_each_help() -> None:
     assert error(groups=GROUPS) < 0.8 * error()
     assert error(groups=GROUPS, costs=COSTS) < 0.8 * error(groups=GROUPS)
     assert error(groups=GROUPS) < 0.8 * error(groups=GROUPS, linear_lambda=1e9)
+
+
+def test_the_unit_of_the_costs_does_not_matter() -> None:
+    facts = PROFILE.column_facts()
+    in_seconds = ColumnFacts(facts.groups, tuple(cost / 1000 for cost in COSTS))
+    predictions = [
+        GbdtRegressor(random_state=0).set_column_facts(each).fit(PROFILE.X, PROFILE.y).predict(PROFILE.X)
+        for each in (facts, in_seconds)
+    ]
+    np.testing.assert_allclose(*predictions, rtol=1e-6)
+    free = GbdtRegressor().set_column_facts(ColumnFacts(("a", "b"), (0.0, 0.0)))
+    assert free.costs == (0.0, 0.0)
 
 
 def test_facts_that_do_not_fit_the_columns_are_refused() -> None:

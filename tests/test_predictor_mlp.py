@@ -37,6 +37,12 @@ def test_the_networks_stay_out_where_there_is_only_noise_to_learn() -> None:
     assert error(estimator, test.X, test.y) < 1.1 * line_error(estimator, test.X, test.y)
 
 
+def test_the_networks_learn_the_same_in_every_unit() -> None:
+    X = encodings(200, 0)
+    small, large = (MlpRegressor(random_state=0).fit(X, unit * or_values(X)) for unit in (1e-6, 1e6))
+    np.testing.assert_allclose(1e12 * small.predict(X), large.predict(X), rtol=1e-4)
+
+
 def test_too_few_rows_leave_the_line_alone() -> None:
     X = encodings(30, 0)
     estimator = MlpRegressor(random_state=0).fit(X, or_values(X))

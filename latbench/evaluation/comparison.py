@@ -15,9 +15,9 @@ from latbench.errors import DataError
 from latbench.evaluation.metrics import Accuracy
 from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.evaluation.splits import Rows, split_by_group
-from latbench.fitting import fit_estimator
-from latbench.plugins import PREDICTORS, load
+from latbench.fitting import create_predictor, fit_estimator
 from latbench.profile import Profile
+from latbench.trained_predictor import predict_values
 
 CONSTANT = "constant"
 """The first row of every size: the mean of the training labels, so that the other rows mean something."""
@@ -90,6 +90,7 @@ def compare(
 
     Raises:
         PluginError: no such predictor, or its library is missing.
+        UsageError: one that is no regressor, or that fails.
         DataError: too few architectures for the sizes, or no seed.
     """
     if seeds < 1:
@@ -97,7 +98,7 @@ def compare(
     sizes = sorted(set(train_sizes))
     splits = [split_by_group(profile.groups, sizes, seed=seed) for seed in range(seeds)]
     for name in predictors:
-        load(PREDICTORS, name)  # a misspelt one is found before the others are fitted
+        create_predictor(name)  # a misspelt one is found before the others are fitted
     rows = []
     for size in sizes:
         for name in (CONSTANT, *predictors):
@@ -113,7 +114,7 @@ def _test(profile: Profile, name: str, train: Rows, test: Rows, seed: int) -> Ac
     if name == CONSTANT:
         return Accuracy.of(y[test], np.full(len(test), y[train].mean()))
     estimator = fit_estimator(name, X[train], y[train], facts=profile.column_facts(), seed=seed)
-    return Accuracy.of(y[test], estimator.predict(X[test]))
+    return Accuracy.of(y[test], predict_values(estimator, X[test], name))
 
 
 def held_out(
@@ -129,13 +130,14 @@ def held_out(
 
     Raises:
         PluginError: no such predictor, or its library is missing.
+        UsageError: one that is no regressor, or that fails.
         DataError: too few architectures for the size.
     """
     split = split_by_group(profile.groups, [train_size], seed=seed)
     train, test = split.train[train_size], split.test
     X, y, facts = profile.X, profile.y, profile.column_facts()
     fitted = {name: fit_estimator(name, X[train], y[train], facts=facts, seed=seed) for name in predictors}
-    return y[test], {name: np.asarray(estimator.predict(X[test]), np.float64) for name, estimator in fitted.items()}
+    return y[test], {name: predict_values(estimator, X[test], name) for name, estimator in fitted.items()}
 
 
 def _notes(test_size: int, floor: NoiseFloor, *, has_table: bool) -> Iterator[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, Self, cast, get_args
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +50,12 @@ class LatencyLoss(nn.Module):
     it has a gradient above the target only. Whatever the predictor predicts is penalised; energy works like latency.
 
     The predictor is copied, frozen and kept in evaluation mode: `parameters` is empty, so no optimiser can reach it,
-    while ``to``, ``double`` and ``cuda`` move it.
+    while ``to``, ``double`` and ``cuda`` move it. Alphas may have another precision or device: the penalty is computed
+    in the predictor's and comes back on the alphas' device, in float32 at least. On one device nothing is copied.
 
     Args:
-        predictor: a fitted differentiable predictor.
-        weight: factor of the penalty.
+        predictor: a fitted differentiable predictor, as `latbench.fit` and `latbench.load_predictor` return it.
+        weight: factor of the penalty, at least 0.
         target: what the architecture may take, in the predictor's unit; the hinge needs one.
         penalty: ``"linear"`` or ``"hinge"``.
         temperature: of the relaxation (`latbench.space.SearchSpace.relax`). A search may lower it as it goes, so that
@@ -59,7 +63,8 @@ class LatencyLoss(nn.Module):
 
     Raises:
         TypeError: the predictor is not differentiable.
-        UsageError: an unknown penalty, a hinge without target, a target or temperature that is not positive.
+        UsageError: no predictor, an unknown penalty, a hinge without target, a target or temperature that is no
+            positive number, a weight that is none of at least 0.
     """
 
     def __init__(
@@ -72,13 +77,16 @@ class LatencyLoss(nn.Module):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
+        _check_predictor(predictor)
         if penalty not in get_args(Penalty):
             raise UsageError(f"no penalty named {penalty!r}: choose one of {', '.join(get_args(Penalty))}")
         if penalty == "hinge" and target is None:
             raise UsageError(f"a hinge penalty needs a target: LatencyLoss(..., target=<{predictor.unit}>)")
         for name, value in (("target", target), ("temperature", temperature)):
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} is {value}: give a positive number")
+            if value is not None and not (_is_finite(value) and value > 0):
+                raise UsageError(f"{name} is {value!r}: give a positive number")
+        if not (_is_finite(weight) and weight >= 0):
+            raise UsageError(f"weight is {weight!r}: give a number of at least 0")
         self.space = predictor.space
         self.unit = predictor.unit
         self.weight = weight
@@ -94,7 +102,11 @@ class LatencyLoss(nn.Module):
         Raises:
             ShapeError: the alphas do not have the space's `alpha_shapes`.
         """
-        return cast(Tensor, self.predictor(self.space.relax(alphas, temperature=self.temperature)))
+        precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in alphas]
+        encoding = self.space.relax(precise, temperature=self.temperature)
+        placed = next((encoding.to(buffer) for buffer in self.predictor.buffers()), encoding)
+        expected: Tensor = self.predictor(placed)
+        return expected.to(encoding)
 
     def forward(self, alphas: Sequence[Tensor]) -> Tensor:
         """Return the penalty, a scalar.
@@ -112,6 +124,21 @@ class LatencyLoss(nn.Module):
     def _value_at_uniform_alphas(self) -> float:
         with torch.no_grad():
             return float(self.expected([torch.zeros(shape) for shape in self.space.alpha_shapes]))
+
+
+def _check_predictor(predictor: Any) -> None:
+    if isinstance(predictor, str | os.PathLike):
+        path = os.fspath(predictor)
+        raise UsageError(f"LatencyLoss takes a predictor, not a path: LatencyLoss(latbench.load_predictor({path!r}))")
+    if not all(hasattr(predictor, name) for name in ("space", "unit", "module")):
+        raise UsageError(
+            f"{type(predictor).__name__!r} is no predictor with a space, a unit and a module(): "
+            "fit one with latbench.fit, or load one with latbench.load_predictor"
+        )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def _frozen(module: nn.Module) -> nn.Module:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from latbench import errors
+
 if TYPE_CHECKING:
     from latbench.backend import Backend, Compiled, CompileOptions, Device
     from latbench.evaluation.comparison import compare
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from latbench.space import Architecture, SearchSpace, SpaceSpec
     from latbench.store import Store
     from latbench.trained_predictor import TrainedPredictor
+
+    __version__: str
 
 _HOMES = {
     "Architecture": "space",
@@ -75,7 +79,9 @@ __all__ = [
     "SpaceSpec",
     "Store",
     "TrainedPredictor",
+    "__version__",
     "compare",
+    "errors",
     "fit",
     "load_predictor",
     "measure_architectures",
@@ -87,6 +93,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("latbench")
     if name not in _HOMES:
         raise AttributeError(f"module 'latbench' has no attribute {name!r}")
     return getattr(importlib.import_module(f"latbench.{_HOMES[name]}"), name)

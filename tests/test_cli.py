@@ -203,21 +203,6 @@ def test_a_free_dimension_asks_for_the_shape(tmp_path: Path) -> None:
     assert call("measure", path, "--input", "x:4x3:float32").exit_code == 0
 
 
-@pytest.mark.parametrize("bad", ["nan", "-1", "0", "inf"])
-def test_an_imported_value_that_is_none_is_refused_with_its_row(tmp_path: Path, bad: str) -> None:
-    table = tmp_path / "table.csv"
-    cell = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|none~2|"
-    other = cell.replace("none~2", "skip_connect~2")
-    table.write_text(f"arch,ms\n{cell},1.5\n{other},{bad}\n")
-    store = tmp_path / "a.db"
-    result = call(
-        "import", table, "--space", "nasbench201", "--architecture", "arch", "--value", "ms", "--store", store
-    )
-    assert result.exit_code == 2
-    assert "row 2" in result.stderr
-    assert not store.exists()
-
-
 def test_profile_measures_as_a_caller_in_python_does_unless_told_otherwise() -> None:
     given = inspect.signature(profile_command.run).parameters
     for name in ("half_width", "max_rounds", "cache", "verify"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from latbench.cli.console import err, print_json
+from latbench.cli.console import err, out, print_error, print_json
 from latbench.errors import LatbenchError, UsageError
 
 COMMANDS = (
@@ -29,14 +31,87 @@ COMMANDS = (
 )
 _INTERRUPTED = 130
 
+_Misuse: Any = typer.BadParameter.__base__
+"""What typer raises for arguments that do not parse: click's UsageError, of the package or of typer's own copy."""
+
+
+class _Commands(TyperGroup):
+    """The commands; whatever one raises becomes a message and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, **settings: Any) -> NoReturn:  # type: ignore[override]
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
+        with _explained(as_json="--json" in arguments):
+            code = super().main(arguments, **{**settings, "standalone_mode": False})
+            sys.stdout.flush()
+        sys.exit(code)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("stopped: what is in a store or a folder is kept, and profile and search continue from it")
+            raise typer.Exit(_INTERRUPTED) from None
+
+
+@contextmanager
+def _explained(*, as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except (LatbenchError, _Misuse) as raised:
+        error = raised if isinstance(raised, LatbenchError) else _misuse(raised)
+        print_error(error)
+        if as_json:
+            print_json({"error": {"type": type(error).__name__, "message": str(error)}})
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:  # standard output on a full disk, for one
+        if error.errno != errno.EPIPE:  # whoever closes a pipe has read enough
+            print_error(f"{error}: what was printed or written may be cut short")
+        _drop_output()
+        sys.exit(1)
+
+
+def _misuse(error: Any) -> UsageError:
+    command = error.ctx.command_path if error.ctx else "latbench"
+    return UsageError(f"{error.format_message().rstrip('.')} (see '{command} --help')")
+
+
+def _drop_output() -> None:
+    """Forget what standard output does not take: the interpreter would try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import latbench
+
+        out.print(f"latbench {latbench.__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="latbench",
-    help="Measure, predict and search the latency of neural architectures on any hardware.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=_Commands,
+    rich_markup_mode=None,  # reflows paragraphs, and reads no markup in them
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def _latbench(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Measure, predict and search the latency of neural architectures on any hardware."""
+
+
+for _name in COMMANDS:
+    _run = importlib.import_module(f"latbench.cli.{_name.replace('-', '_')}_command").run
+    app.command(_name, short_help=_run.__doc__.partition("\n")[0])(_run)
 
 
 def main() -> None:
@@ -44,27 +119,3 @@ def main() -> None:
     # What is named as module:attribute may lie in the current folder, as for python -m.
     sys.path.insert(0, os.getcwd())
     app()
-
-
-def _explained(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what a command raises into a message and an exit code."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except LatbenchError as error:
-            err.print(f"error: {error}", markup=False, style="red")
-            if kwargs.get("as_json"):
-                print_json({"error": {"type": type(error).__name__, "message": str(error)}})
-            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
-        except KeyboardInterrupt:
-            err.print("stopped: what is in a store or a folder is kept, and profile and search continue from it")
-            raise typer.Exit(_INTERRUPTED) from None
-
-    return run
-
-
-for _name in COMMANDS:
-    _module = importlib.import_module(f"latbench.cli.{_name.replace('-', '_')}_command")
-    app.command(_name)(_explained(_module.run))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latbench.cli import options as opt
-from latbench.cli.console import out, print_json, print_table
+from latbench.cli.console import out, print_error, print_json, print_table
 from latbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from latbench.evaluation.comparison import Comparison
+    from latbench.profile import Profile
 
 
 def run(
@@ -17,10 +21,16 @@ def run(
     predictors: Annotated[
         str | None, typer.Option(help="Comma-separated names; all that are available unless given.")
     ] = None,
-    train: Annotated[str, typer.Option(help="Comma-separated numbers of training architectures.")] = "100",
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated numbers of training architectures; unless given, 100, or half of a smaller profile."
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 5,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw predicted against measured; needs the extra 'report'.")
+        Path | None,
+        typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
     target: opt.Target = None,
     as_json: opt.AsJson = False,
@@ -36,37 +46,61 @@ def run(
       latbench compare runs/ort.db --plot runs/predictors.png
       latbench compare runs/cuda.db --target energy_mj
     """
-    from latbench import plugins
     from latbench.evaluation.comparison import compare, held_out
     from latbench.measurement import TARGETS
+    from latbench.report import check_figure, predicted_against_measured, save_figure
     from latbench.store import Store
 
-    registered = plugins.names(plugins.PREDICTORS)
-    chosen = (
-        predictors.split(",")
-        if predictors
-        else [n for n in registered if plugins.status(plugins.PREDICTORS, n).available]
-    )
-    sizes = _sizes(train)
+    if plot is not None:
+        check_figure(plot)
+    sizes = _sizes(train) if train is not None else None
+    chosen = _available() if predictors is None else _names(predictors)
     with Store(store, quantity=target and TARGETS[target]) as opened:
         profile = opened.profile()
+    sizes = sizes or (_default_size(profile),)
     comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds)
-    if plot is not None:
-        from latbench.report import predicted_against_measured
-
-        measured, predicted = held_out(profile, chosen, train_size=max(sizes))
-        floor = comparison.noise_floor.mape
-        figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
-        figure.savefig(plot, dpi=150)
     if as_json:
         print_json(comparison.to_json())
+    else:
+        _print(comparison, title=f"{store}: mean over {seeds} random splits")
+    if plot is None:
         return
-    print_table(*comparison.table(), title=f"{store}: mean over {seeds} random splits")
-    out.print(f"noise floor: {comparison.noise_floor}", markup=False)
+    measured, predicted = held_out(profile, chosen, train_size=max(sizes))
+    floor = comparison.noise_floor.mape
+    figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
+    try:
+        save_figure(figure, plot)
+    except UsageError as error:  # the one JSON document is out
+        print_error(error)
+        raise typer.Exit(2) from None
+    if not as_json:
+        out.print(f"drew {plot}")
+
+
+def _print(comparison: Comparison, title: str) -> None:
+    print_table(*comparison.table(), title=title)
+    out.print(f"noise floor: {comparison.noise_floor}")
     for note in comparison.notes:
-        out.print(f"note: {note}", markup=False)
-    if plot is not None:
-        out.print(f"drew {plot}", markup=False)
+        out.print(f"note: {note}")
+
+
+def _available() -> list[str]:
+    from latbench import plugins
+
+    registered = plugins.names(plugins.PREDICTORS)
+    return [name for name in registered if plugins.status(plugins.PREDICTORS, name).available]
+
+
+def _names(text: str) -> list[str]:
+    names = [name for name in dict.fromkeys(part.strip() for part in text.split(",")) if name]
+    if not names:
+        raise UsageError(f"--predictors {text!r} names none: write for example --predictors mlp,ridge")
+    return names
+
+
+def _default_size(profile: Profile) -> int:
+    """Return how many architectures to train on where nobody says: no more than are left for the test."""
+    return min(100, max(2, len(set(profile.groups)) // 2))
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def _print(compared: RunComparison, tolerance: float) -> None:
     print_table(columns, [_row(row, tolerance) for row in compared.rows])
     for row in compared.rows:
         if row.ratio is None:
-            out.print(f"{row.a.subject}, {row.a.conditions.backend}: {row.why_not()}", markup=False)
+            out.print(f"{row.a.subject}, {row.a.conditions.backend}: {row.why_not()}")
 
 
 def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float) -> None:
@@ -86,10 +86,8 @@ def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float) -> N
 def _print_missing(a: Run, b: Run, compared: RunComparison) -> None:
     for name, subjects in ((a.name, compared.only_a), (b.name, compared.only_b)):
         if subjects:
-            out.print(
-                f"only in {name}: {subjects[0]}{f' and {len(subjects) - 1} more' if len(subjects) > 1 else ''}",
-                markup=False,
-            )
+            more = f" and {len(subjects) - 1} more" if len(subjects) > 1 else ""
+            out.print(f"only in {name}: {subjects[0]}{more}")
 
 
 def _row(row: Comparison, tolerance: float) -> tuple[str, ...]:

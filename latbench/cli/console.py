@@ -1,4 +1,4 @@
-"""What the commands print, and how they end: tables for people, one JSON document for machines, exit codes."""
+"""What the commands print: text as it is, tables for people, one JSON document for machines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-# A pipe or a log has no width of its own, and a folded table cannot be read there.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+_UNBOUNDED = 1_000_000
+"""Columns of a pipe or a file: it has no width, and what reads it expects one item a line."""
+
+_LEAST = 12
+"""Columns below which a text that is cut or folded cannot be read."""
+
+# A path or a message may hold [brackets] or :colons:, so nothing is read as markup: styles are given beside the text.
+out = Console(
+    markup=False, emoji=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _UNBOUNDED
+)
 """Results."""
 
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 """Progress, notes and errors."""
+
+
+def print_error(message: object) -> None:
+    """Say on standard error what went wrong."""
+    err.print(f"error: {message}", style="red")
 
 
 def print_json(document: Any) -> None:
@@ -27,13 +42,53 @@ def print_json(document: Any) -> None:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, numbers: bool = True
 ) -> None:
-    """Print a table: the first column to the left, the others to the right where they are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    """Print a table, one row a line; where a terminal is too narrow even for folded heads, one cell a line.
+
+    Beside numbers, the first column is cut to the room that they leave; without numbers, the last one is folded.
+    """
+    if title is not None:
+        out.print(title, style="italic")
+    rows = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
+    flexible = 0 if numbers else len(columns) - 1
+    cells = list(zip(*rows, strict=True)) or [()] * len(columns)
+    for heads, gap in (([[column] for column in columns], 2), ([column.split() for column in columns], 1)):
+        widths = [max(map(cell_len, (*head, *column))) for head, column in zip(heads, cells, strict=True)]
+        room = out.width - sum(widths) - gap * (len(columns) - 1) + widths[flexible]
+        if room >= min(widths[flexible], _LEAST):
+            widths[flexible] = min(widths[flexible], room)
+            _print_lines(columns, rows, widths, gap, numbers=numbers)
+            return
+    _print_blocks(columns, rows, numbers=numbers)
+
+
+def _print_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], gap: int, *, numbers: bool
+) -> None:
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        table.add_column(column, width=width, justify="right" if index and numbers else "left", overflow="fold")
+    for first, *rest in rows:
+        table.add_row(_cut(first, widths[0]) if numbers else first, *rest)
+    with out.capture() as drawn:
+        out.print(table, soft_wrap=False)
+    for line in drawn.get().splitlines():
+        print(line.rstrip(), file=out.file)
+
+
+def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool) -> None:
+    width = max(map(len, columns)) + 2
+    for number, (first, *rest) in enumerate(rows):
+        if number:
+            out.print()
+        shown = _cut(first, max(out.width - width, _LEAST)) if numbers else first
+        for column, cell in zip(columns, (shown, *rest), strict=True):
+            out.print(f"{column:<{width}}{cell}".rstrip())
+
+
+def _cut(text: str, width: int) -> Text:
+    cut = Text(text)
+    cut.truncate(width, overflow="ellipsis")
+    return cut
 
 
 def _finite(value: Any) -> Any:

@@ -45,4 +45,4 @@ def run(
     if as_json:
         print_json({"predictor": str(path), "plugin": predictor, "facts": dict(trained.facts)})
     else:
-        out.print(f"wrote {path}: {predictor} for {trained.unit} on {trained.conditions.device.name}", markup=False)
+        out.print(f"wrote {path}: {predictor} for {trained.unit} on {trained.conditions.device.name}")

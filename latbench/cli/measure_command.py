@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json, print_table
@@ -49,7 +50,7 @@ def run(
     from latbench.measure.record import write_records
 
     options = CompileOptions(precision, threads, opt.pairs(option, "--option"))
-    with err.status(f"measuring {source}"):
+    with err.status(Text(f"measuring {source}")):
         result = measure_source(
             source,
             backend,
@@ -60,7 +61,7 @@ def run(
             timeout=timeout,
         )
     for note in result.notes:
-        err.print(f"note: {note}", markup=False)
+        err.print(f"note: {note}")
     records = [each for each in result.results if isinstance(each, ModelRecord)]
     refusals = [each for each in result.results if isinstance(each, Refusal)]
     if not records:
@@ -78,7 +79,7 @@ def run(
         if operators:
             _print_operators(record)
     if to is not None:
-        out.print(f"wrote {to}", markup=False)
+        out.print(f"wrote {to}")
 
 
 def _refuse(refusals: Sequence[Refusal]) -> None:
@@ -116,14 +117,14 @@ def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
         out.print("* growth of this process while the model was compiled and ran first")
     for result in results:
         if isinstance(result, Refusal):
-            out.print(f"{result.backend}: {result.error}", markup=False, soft_wrap=True)
+            out.print(f"{result.backend}: {result.error}")
 
 
 def _print_operators(record: ModelRecord) -> None:
     times = record.inspection.operators
     name = record.conditions.backend
     if not times:
-        out.print(f"\n{name} cannot tell what its operators take", markup=False)
+        out.print(f"\n{name} cannot tell what its operators take")
         return
     total = sum(time.ms for time in times)
     by_type: dict[str, list[float]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,14 @@ import typer
 
 from latbench.errors import UsageError
 from latbench.space import SearchSpace, SpaceSpec
+
+
+def positive(value: float) -> float:
+    """Refuse what is no positive number; the callback of an option."""
+    if not 0 < value < math.inf:
+        raise typer.BadParameter(f"{value:g} is no positive number")
+    return value
+
 
 SpaceName = Annotated[str, typer.Option("--space", help="Search space; see 'latbench spaces'.")]
 SpaceOptions = Annotated[
@@ -22,12 +31,15 @@ BackendOptions = Annotated[
 Precision = Annotated[str, typer.Option(help="Numeric precision of the compiled model, such as fp32 or fp16.")]
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Inputs of one inference.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 Target = Annotated[
     Literal["latency_ms", "energy_mj"] | None,
     typer.Option("--target", help="What to read of a store that holds both; unless given, what it holds, or latency."),
 ]
-Timeout = Annotated[float, typer.Option(help="Seconds that one model may take to compile before it counts as failed.")]
+Timeout = Annotated[
+    float,
+    typer.Option(callback=positive, help="Seconds that one model may take to compile before it counts as failed."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -43,7 +55,7 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     for text in options or []:
         key, equals, value = text.partition("=")
         if not (key and equals):
-            raise UsageError(f"{flag} {text!r} is not key=value: write for example {flag} cells=5")
+            raise UsageError(f"{flag} {text!r} is not key=value: write {flag} {key or 'KEY'}={value or 'VALUE'}")
         result[key] = value
     return result
 
@@ -74,5 +86,5 @@ def _integer(key: str, text: str) -> int:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # what literal_eval documents
         return text

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 
@@ -28,7 +30,9 @@ def run(
     precision: opt.Precision = "fp32",
     threads: opt.Threads = 1,
     batch: opt.Batch = 1,
-    half_width: Annotated[float, typer.Option(help="Stop a session at this relative 95% half-width.")] = 0.01,
+    half_width: Annotated[
+        float, typer.Option(callback=opt.positive, help="Stop a session at this relative 95% half-width.")
+    ] = 0.01,
     max_rounds: Annotated[int, typer.Option(min=2, help="Stop a session after so many undisturbed rounds.")] = 48,
     cache: Annotated[
         Literal["warm", "cold"],
@@ -69,26 +73,7 @@ def run(
     from latbench.profiling import profile_space
 
     settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)
-    # On a narrow terminal the note takes a second line; no number is cut short.
-    whole = Column(no_wrap=True)
-    with Bar(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=10),
-        MofNCompleteColumn(table_column=whole),
-        TimeElapsedColumn(table_column=whole),
-        TimeRemainingColumn(table_column=whole),
-        TextColumn("[dim]{task.fields[note]}", table_column=Column()),
-        console=err,
-        disable=as_json,
-    ) as bar:
-        lines = {"latency": bar.add_task("measuring", total=None, note="starting workers")}
-
-        def draw(progress: Progress) -> None:
-            if progress.quantity not in lines:
-                lines[progress.quantity] = bar.add_task(f"measuring {progress.quantity}", total=None, note="")
-            line = lines[progress.quantity]
-            bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
-
+    with _drawing(disable=as_json) as draw:
         summary = profile_space(
             opt.space_from(space, space_option),
             backend,
@@ -115,6 +100,35 @@ def run(
         _print(summary.energy)
 
 
+@contextmanager
+def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
+    """Give a function that draws progress, from its first call on: nothing is drawn of a mistake in the arguments."""
+    # On a narrow terminal the note takes a second line; no number is cut short.
+    whole = Column(no_wrap=True)
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column()),
+        console=err,
+        disable=disable,
+    )
+    lines: dict[str, TaskID] = {}
+    with ExitStack() as stack:
+
+        def draw(progress: Progress) -> None:
+            if not lines:
+                stack.enter_context(bar)
+            if progress.quantity not in lines:
+                lines[progress.quantity] = bar.add_task(f"measuring {progress.quantity}", total=None, note="")
+            line = lines[progress.quantity]
+            bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
+
+        yield draw
+
+
 def _note(progress: Progress) -> str:
     parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
     parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items())]
@@ -133,11 +147,11 @@ def _print(summary: Summary) -> None:
     )
     out.print(f"noise floor: {summary.noise_floor}")
     for failure in summary.failures[:5]:
-        out.print(f"failed: {failure.subject}: {failure.reason}", markup=False)
+        out.print(f"failed: {failure.subject}: {failure.reason}")
     if summary.failures:
         out.print("what failed is not tried again, unless --retry-failed is given")
-    if progress.done < progress.total:
-        out.print(f"{progress.total - progress.done} are left: the same command continues")
+    if summary.left:
+        out.print(f"{summary.left} are left: the same command continues")
 
 
 def _document(summary: Summary) -> dict[str, object]:
@@ -147,7 +161,7 @@ def _document(summary: Summary) -> dict[str, object]:
         "operations": summary.operations,
         "measured_now": summary.progress.measured,
         "per_hour": summary.progress.per_hour,
-        "left": summary.progress.total - summary.progress.done,
+        "left": summary.left,
         "flags": dict(summary.progress.flags),
         "noise_floor": dataclasses.asdict(summary.noise_floor),
         "failures": [dataclasses.asdict(failure) for failure in summary.failures],

@@ -11,7 +11,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from latbench.cli import options as opt
-from latbench.cli.console import err, out, print_json, print_table
+from latbench.cli.console import err, out, print_error, print_json, print_table
+from latbench.errors import UsageError
 
 if TYPE_CHECKING:
     from latbench.search.campaign import Step
@@ -53,11 +54,14 @@ def run(
       latbench search runs/mlp.safetensors --targets 1.2 --out runs/fast --json
     """
     from latbench.predictor_file import load_predictor
+    from latbench.report import check_figure
     from latbench.search.campaign import search_and_verify
     from latbench.search.data import load_images
     from latbench.search.result import SearchSettings
     from latbench.search.training import TrainingSettings
 
+    if plots:
+        check_figure(Path("search.png"))
     trained = load_predictor(predictor)
     settings = SearchSettings(
         epochs=epochs, batch_size=batch_size, seed=seed, warmup_epochs=warmup_epochs, alpha_lr=alpha_lr
@@ -89,14 +93,20 @@ def run(
             measure=measure,
             on_step=draw,
         )
-    drawn = _plots(trained, rows, results, to) if plots else []
     if as_json:
         print_json({"out": str(to), "unit": trained.unit, "rows": [dataclasses.asdict(row) for row in rows]})
+    else:
+        _print(rows, trained.unit)
+        out.print(f"wrote {to}: a checkpoint, genotype.txt and history.json for each target, final.json")
+    if not plots:
         return
-    _print(rows, trained.unit)
-    out.print(f"wrote {to}: a checkpoint, genotype.txt and history.json for each target, final.json", markup=False)
-    if drawn:
-        out.print(f"drew {', '.join(path.name for path in drawn)}", markup=False)
+    try:
+        drawn = _plots(trained, rows, results, to)
+    except UsageError as error:  # the results are out
+        print_error(error)
+        raise typer.Exit(2) from None
+    if not as_json:
+        out.print(f"drew {', '.join(path.name for path in drawn)}")
 
 
 def _print(rows: Sequence[Verification], unit: str) -> None:
@@ -118,7 +128,7 @@ def _print(rows: Sequence[Verification], unit: str) -> None:
 def _plots(
     trained: TrainedPredictor, rows: Sequence[Verification], results: dict[str, SearchResult], folder: Path
 ) -> list[Path]:
-    from latbench.report import draw_cells, search_history
+    from latbench.report import draw_cells, save_figure, search_history
 
     histories = {row.name: result.history for row, result in zip(rows, results.values(), strict=True)}
     target = next((row.asked for row in rows if row.asked is not None), None)
@@ -126,5 +136,5 @@ def _plots(
     for number, (row, result) in enumerate(zip(rows, results.values(), strict=True), start=1):
         figures[f"cells-{number}.png"] = draw_cells(trained.space, result.architecture, title=row.name)
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=150)
+        save_figure(figure, folder / name)
     return [folder / name for name in figures]

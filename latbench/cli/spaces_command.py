@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from latbench.cli import options as opt
-from latbench.cli.console import out, print_json, print_table
+from latbench.cli.console import err, out, print_json, print_table
 
 
 def run(
@@ -15,7 +15,9 @@ def run(
         str | None, typer.Argument(help="Show one space: its columns' operations and a few samples.")
     ] = None,
     space_option: opt.SpaceOptions = None,
-    samples: Annotated[int, typer.Option(min=0, help="How many architectures to draw.")] = 3,
+    samples: Annotated[
+        int, typer.Option(min=0, max=100_000, help="How many architectures to draw, one a line on standard output.")
+    ] = 3,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -25,6 +27,7 @@ def run(
     Examples:
       latbench spaces
       latbench spaces darts -S cells=5 --samples 2
+      latbench spaces darts --samples 100 > architectures.txt
     """
     from latbench import plugins
     from latbench.measure.request import operations
@@ -55,9 +58,7 @@ def run(
             }
         )
         return
-    out.print(
-        f"{SpaceSpec.of(built)}: encodings of {len(built.columns)} columns, {len(table)} distinct operations",
-        markup=False,
-    )
+    # Standard output holds architectures alone: 'latbench predict --file' reads it.
+    err.print(f"{SpaceSpec.of(built)}: encodings of {len(built.columns)} columns, {len(table)} distinct operations")
     for text in drawn:
-        out.print(text, markup=False)
+        out.print(text)

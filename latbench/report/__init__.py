@@ -1,6 +1,7 @@
 """Figures of what was measured, predicted and searched. Needs matplotlib: ``pip install 'latbench[report]'``."""
 
 from latbench.report.cells import draw_cells
+from latbench.report.files import check_figure, save_figure
 from latbench.report.plots import predicted_against_measured, search_history
 
-__all__ = ["draw_cells", "predicted_against_measured", "search_history"]
+__all__ = ["check_figure", "draw_cells", "predicted_against_measured", "save_figure", "search_history"]

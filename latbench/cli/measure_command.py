@@ -35,6 +35,9 @@ def run(
 ) -> None:
     """Measure one model, on one backend or several in turns.
 
+    A factory takes no arguments and returns a torch.nn.Module, or a pair of one and its sample inputs: a dict by name, or
+    a tuple in the order of its forward.
+
     Percentiles are of back-to-back calls: p90 needs 64 of them and p99 662, within a few seconds. Memory is what the
     runtime says that the model holds, or, marked *, what the process grew by.
 
@@ -49,6 +52,8 @@ def run(
     from latbench.measure.isolated import measure_source
     from latbench.measure.record import write_records
 
+    if to is not None and to.suffix != ".json":
+        raise UsageError(f"--out {to} is no .json file, which compare-runs reads: name it {to.with_suffix('.json')}")
     options = CompileOptions(precision, threads, opt.pairs(option, "--option"))
     with err.status(Text(f"measuring {source}")):
         result = measure_source(

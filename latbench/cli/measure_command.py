@@ -35,8 +35,8 @@ def run(
 ) -> None:
     """Measure one model, on one backend or several in turns.
 
-    A factory takes no arguments and returns a torch.nn.Module, or a pair of one and its sample inputs: a dict by name, or
-    a tuple in the order of its forward.
+    A factory takes no arguments and returns a torch.nn.Module, or a pair of one and its sample inputs: a dict by name,
+    or a tuple in the order of its forward.
 
     Percentiles are of back-to-back calls: p90 needs 64 of them and p99 662, within a few seconds. Memory is what the
     runtime says that the model holds, or, marked *, what the process grew by.

@@ -94,6 +94,8 @@ def status(kind: Kind, name: str) -> PluginStatus:
 
 
 def _check_keywords(what: str, plugin: Any, config: Mapping[str, Any]) -> None:
+    if not callable(plugin):
+        raise UsageError(f"{what} is a {type(plugin).__name__} and no class: name a class as 'module:Class'")
     try:
         parameters = inspect.signature(plugin).parameters.values()
     except ValueError:  # built in, without a signature: building it will tell

@@ -99,6 +99,8 @@ def predict_values(estimator: Predictor, X: NDArray[np.floating], plugin: str) -
         raise UsageError(
             f"predictor {plugin!r} predicts {values.shape} for {len(X)} rows, not ({len(X)},): fit another"
         )
+    if not np.isfinite(values).all():
+        raise UsageError(f"predictor {plugin!r} predicts what is no number: fit it again, or another")
     return values
 
 

@@ -196,3 +196,12 @@ def test_labels_that_no_device_measures_are_refused(label: float) -> None:
     y[3] = label
     with pytest.raises(DataError, match="zero, negative or not finite"):
         fit_estimator("ridge", profile.X, y, facts=profile.column_facts())
+
+
+def test_a_prediction_that_is_no_number_is_refused() -> None:
+    class Lost:
+        def predict(self, X: np.ndarray) -> np.ndarray:
+            return np.full(len(X), np.nan)
+
+    with pytest.raises(UsageError, match="predictor 'lost' predicts what is no number"):
+        predict_values(Lost(), np.zeros((2, 3)), "lost")  # type: ignore[arg-type]

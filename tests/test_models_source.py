@@ -64,6 +64,15 @@ def in_a_tuple() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return Masked(), (torch.ones(2, 3), torch.zeros(2, 1))
 
 
+class Summed(nn.Module):
+    def forward(self, *xs: Tensor) -> Tensor:
+        return torch.stack(xs).sum(0)
+
+
+def variadic() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Summed(), (torch.ones(2), 2 * torch.ones(2))
+
+
 def too_many() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return nn.Identity(), (torch.ones(1), torch.ones(1))
 
@@ -120,6 +129,7 @@ def test_weights_beside_an_onnx_file_are_read_and_missed(tmp_path: Path) -> None
 def test_samples_in_a_tuple_have_the_names_of_forward() -> None:
     opened = open_model(f"{HERE}:in_a_tuple")
     assert {name: x.shape for name, x in opened.inputs.items()} == {"ids": (2, 3), "mask": (2, 1)}
+    np.testing.assert_array_equal(open_model(f"{HERE}:variadic").reference_outputs()[0], [3, 3])
 
 
 MISTAKES = [

@@ -78,6 +78,11 @@ def test_what_is_wrong_is_said_with_the_remedy(name: str, message: str) -> None:
         assert re.search(message, told.reason)
 
 
+def test_what_is_no_class_is_refused() -> None:
+    with pytest.raises(UsageError, match="backend 'os:path' is a module and no class: name a class as 'module:Class'"):
+        configure(BACKENDS, "os:path", {})
+
+
 def test_whatever_a_plugin_raises_is_why_it_is_not_available() -> None:
     assert status(BACKENDS, "fine").available
     with pytest.raises(PluginError, match=r"'breaks' cannot be used \(RuntimeError: CUDA error 999\)"):

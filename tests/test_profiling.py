@@ -152,6 +152,32 @@ def test_what_finds_no_memory_beside_others_is_measured_alone(store: Path) -> No
     assert counts(store) == planned(10)
 
 
+class LazyBackend(NullBackend):
+    """A device whose memory holds the first run of eight models: from the ninth on, it is the references that fail."""
+
+    def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
+        self.held = getattr(self, "held", 0) + 1
+        compiled = super().compile(model, options)
+        compiled.__class__ = LazyModel
+        compiled.backend = self  # type: ignore[attr-defined]
+        return compiled
+
+
+class LazyModel(CompiledNull):
+    backend: LazyBackend
+
+    def run(self) -> float:
+        if self.backend.held > 8:
+            raise OutOfMemoryError(f"the memory does not hold {self.backend.held} models")
+        return super().run()
+
+
+def test_references_that_find_no_memory_beside_others_are_measured_with_one_at_a_time(store: Path) -> None:
+    summary = profile_space(SPACE, f"{__name__}:LazyBackend", store, samples=10, settings=FAST)
+    assert (summary.architectures, summary.failures) == (10, ())
+    assert counts(store) == planned(10)
+
+
 def test_what_finds_no_memory_alone_has_failed(store: Path) -> None:
     summary = profile_space(SPACE, f"{__name__}:TinyBackend", store, samples=6, settings=FAST)
     assert summary.architectures == 5

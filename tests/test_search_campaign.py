@@ -12,21 +12,25 @@ import torch
 
 from latbench.errors import PluginError, UsageError
 from latbench.fitting import fit
+from latbench.measure.settings import Settings
+from latbench.profiling import profile_space
 from latbench.search import Images, SearchSettings, campaign
 from latbench.search.campaign import Step, search_and_verify
 from latbench.search.training import TrainingSettings
 from latbench.spaces.nasbench201 import NasBench201Space
-from latbench.testing.additive_profile import additive_profile
+from latbench.store import Store
 from latbench.trained_predictor import TrainedPredictor
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8)
 
 
 @pytest.fixture(scope="module")
-def predictor() -> TrainedPredictor:
-    trained = fit(replace(additive_profile(60), space=SPACE), "lookup")
-    conditions = replace(trained.conditions, backend="latbench.testing:NullBackend", options={})
-    return replace(trained, conditions=conditions)
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> TrainedPredictor:
+    path = tmp_path_factory.mktemp("runs") / "a.db"
+    fast = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
+    profile_space(SPACE, "latbench.testing:NullBackend", path, samples=20, settings=fast)
+    with Store(path) as opened:
+        return fit(opened.profile(), "lookup")
 
 
 def images() -> Images:
@@ -106,3 +110,25 @@ def test_what_is_found_is_measured_as_the_profile_was(
         *[("none", "searching", done) for done in (0, 1, 2)],
         *[("none", "training", done) for done in (0, 1)],
     ]
+
+
+def test_a_predictor_of_another_device_is_refused_before_anything_is_searched(
+    predictor: TrainedPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = replace(predictor.conditions.device, name="another machine")
+    foreign = replace(predictor, conditions=replace(predictor.conditions, device=device))
+    with pytest.raises(PluginError, match=r"cannot be compared: device\.name differ: profile again here.*--no-measure"):
+        run(foreign, tmp_path, "none")
+    crowded = replace(predictor, conditions=replace(predictor.conditions, threads=10_000))
+    with pytest.raises(PluginError, match=r"10000 threads do not fit.*--no-measure"):
+        run(crowded, tmp_path, "none")
+
+
+def test_what_was_trained_is_not_trained_again(
+    predictor: TrainedPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,), _ = run(predictor, tmp_path, "none", measure=False)
+    monkeypatch.setattr(campaign, "train_architecture", None)
+    (again,), steps = run(predictor, tmp_path, "none", measure=False)
+    assert again == first
+    assert steps[-1] == Step("none", "training", 1, 1)

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.ensemble import BaggingRegressor, RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import SVR
 
 from latbench.errors import PredictorFileError, UsageError
@@ -118,3 +121,27 @@ def test_support_vectors_elsewhere_than_in_the_regressor_are_refused(place: str)
     outer.estimators_ = {"list": [inner], "dict": {"a": inner}, "array": np.array([inner], dtype=object)}[place]
     with pytest.raises(PredictorFileError, match="a fitted SVR is trusted nowhere"):
         skops_archive.loads(skops_io.dumps(outer), "file")
+
+
+@pytest.mark.parametrize("kind", [Ridge, KNeighborsRegressor])
+def test_sparse_matrices_whose_indices_lead_anywhere_are_refused(kind: type[Any]) -> None:
+    """skops trusts ``spmatrix`` and reads whatever matrix is there; products follow its indices unchecked."""
+    from skops import io as skops_io
+
+    profile = additive_profile(30)
+    wild = sparse.csr_matrix(np.ones((1, profile.X.shape[1])))
+    wild.indices = np.full_like(wild.indices, 2**30)
+    estimator = kind().fit(profile.X, profile.y)
+    setattr(estimator, "coef_" if kind is Ridge else "_fit_X", wild)
+    estimator._tree = None
+    archive, crafted = zipfile.ZipFile(io.BytesIO(skops_io.dumps(estimator))), io.BytesIO()
+    with zipfile.ZipFile(crafted, "w") as file:
+        for name in archive.namelist():
+            data = archive.read(name)
+            if name == "schema.json":
+                data = data.replace(b'"csr_matrix"', b'"spmatrix"').replace(
+                    b"scipy.sparse._csr", b"scipy.sparse._matrix"
+                )
+            file.writestr(name, data)
+    with pytest.raises(PredictorFileError, match="holds a sparse matrix, whose indices nobody checks"):
+        skops_archive.loads(crafted.getvalue(), "file")

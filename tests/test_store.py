@@ -187,3 +187,39 @@ def test_two_processes_write_one_store(path: Path) -> None:
     assert [writer.returncode for writer in writers] == [0, 0, 0], errors
     with Store(path) as opened:
         assert sorted(m.subject for m in opened.measurements()) == sorted(map(str, range(200)))
+
+
+def test_a_store_that_another_process_fills_is_not_discarded(store: Store, path: Path) -> None:
+    (claimed,) = store.claim(iter([Subject("architecture", "a")]), 1)
+    with Store(path, IDENTITY) as other:
+        other.discard_if_empty()
+    assert path.exists()
+    store.add(CONDITIONS, [measurement(claimed.text)])
+    with Store(path, IDENTITY) as other:
+        other.discard_if_empty()
+    with Store(path) as again:
+        assert [m.subject for m in again.measurements()] == ["a"]
+
+
+def test_a_store_that_was_removed_takes_no_writes(store: Store, path: Path) -> None:
+    store.discard_if_empty()
+    assert not path.exists()
+    for replaced in (False, True):
+        if replaced:
+            Store(path, IDENTITY).__exit__(None, None, None)
+        with pytest.raises(StoreError, match="was removed or replaced while it was written: run the same command"):
+            store.add(CONDITIONS, [measurement("a")])
+
+
+def test_a_failure_that_is_tried_again_stays_until_it_is(store: Store) -> None:
+    failures = [Failure("architecture", name, "no memory") for name in "ab"]
+    store.add_failures(failures, "2026-01-01T00:00:00+00:00")
+    subjects = [Subject("architecture", name) for name in "ab"]
+    assert store.claim(iter(subjects), 2) == []
+    store.retry_failures()
+    assert store.claim(iter(subjects), 2) == subjects
+    assert len(store.failures()) == 2
+    store.add(CONDITIONS, [measurement("a")])
+    store.add_failures(failures[1:], "2026-01-02T00:00:00+00:00")
+    assert [failure.subject for failure in store.failures()] == ["b"]
+    assert store.claim(iter(subjects), 2) == []

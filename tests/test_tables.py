@@ -222,6 +222,14 @@ def test_what_was_imported_goes_out_and_comes_back_and_grows(exported: Path, tab
     assert read(table, store).already_there == 5
 
 
+def test_another_run_of_the_same_profile_is_refused(exported: Path, store: Path) -> None:
+    import_table(exported, store)
+    exported.write_text(exported.read_text().replace(",5,5,5,", ",5.5,5.5,5.5,"))
+    with pytest.raises(DataError, match=r"line 6 of .* gives 5\.5 for .* has 5 from the table that was read into it"):
+        import_table(exported, store)
+    assert values(store) == [1, 2, 3, 4, 5]
+
+
 def test_a_column_cannot_be_chosen_where_every_column_has_its_meaning(exported: Path, store: Path) -> None:
     with pytest.raises(DataError, match="latbench's own: leave out"):
         import_table(exported, store, value_column="low")

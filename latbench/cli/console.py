@@ -21,7 +21,11 @@ _LEAST = 12
 
 # A path or a message may hold [brackets] or :colons:, so nothing is read as markup: styles are given beside the text.
 out = Console(
-    markup=False, emoji=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _UNBOUNDED
+    markup=False,
+    emoji=False,
+    highlight=False,
+    soft_wrap=True,
+    width=None if sys.stdout and sys.stdout.isatty() else _UNBOUNDED,
 )
 """Results."""
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from latbench.backend import CompileOptions
+from latbench.errors import UsageError
 from latbench.measure.energy import EnergySettings, measure_energy
 from latbench.measure.models import measure_model, measure_on_backends, session_name, succeeded
 from latbench.measure.request import SessionRequest, Subject, references
 from latbench.measure.settings import Settings
 from latbench.measure.workers import Workers
-from latbench.measurement import Measurement
+from latbench.measurement import Conditions, Measurement
 from latbench.space import Architecture, SearchSpace, SpaceSpec
 
 __all__ = ["EnergySettings", "measure_architectures", "measure_energy", "measure_model", "measure_on_backends"]
@@ -27,6 +28,7 @@ def measure_architectures(
     settings: Settings | None = None,
     batch: int = 1,
     energy: EnergySettings | None = None,
+    like: Conditions | None = None,
     timeout: float = 120.0,
 ) -> list[Measurement]:
     """Measure architectures together with their space's references, in a process of its own.
@@ -39,10 +41,12 @@ def measure_architectures(
         settings: how they are measured.
         batch: inputs of one inference.
         energy: measures energy, in mJ, and without the references.
+        like: what the result must be comparable with; None takes any.
         timeout: seconds that one may take to compile.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses, a device whose energy the meter cannot count.
+        UsageError: an unknown backend, options that it refuses, a device whose energy the meter cannot count, or
+            measurements that cannot be compared with those that they should be like.
         MeasurementError: one of them cannot be compiled or run.
     """
     name, settings = session_name(), settings or Settings(verify="all")
@@ -61,6 +65,8 @@ def measure_architectures(
         energy=energy,
     )
     with Workers() as workers:
-        measured = succeeded(workers.run(request, timeout=timeout)).measurements
-    by_subject = {m.subject: m for m in measured if m.kind == "architecture"}
+        result = succeeded(workers.run(request, timeout=timeout))
+    if like is not None and result.conditions is not None and (fields := like.differences(result.conditions)):
+        raise UsageError(f"what is measured here cannot be compared: {', '.join(fields)} differ: profile again here")
+    by_subject = {m.subject: m for m in result.measurements if m.kind == "architecture"}
     return [by_subject[str(architecture)] for architecture in architectures]

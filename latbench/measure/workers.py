@@ -231,5 +231,5 @@ def _environment() -> dict[str, str]:
 
 def _kill(pid: int) -> None:
     """Kill a worker, and what it has started."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # macOS may not signal a group that is dead already
         os.killpg(pid, signal.SIGKILL)

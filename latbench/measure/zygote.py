@@ -94,7 +94,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 def _end_group(leader: int) -> None:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # macOS may not signal a group that is dead already
         os.killpg(leader, signal.SIGKILL)
 
 

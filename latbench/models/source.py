@@ -123,7 +123,10 @@ def _named(source: str, module: nn.Module, given: Any) -> Mapping[str, Any]:
             f"the factory {source!r} returned a module and a {type(given).__name__}: "
             "return its samples as a dict by name, or as a tuple in forward's order"
         )
-    names = list(inspect.signature(module.forward).parameters)[: len(given)]
+    parameters = inspect.signature(module.forward).parameters.values()
+    if any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        return {f"input{index}": value for index, value in enumerate(given)}
+    names = [p.name for p in parameters][: len(given)]
     if len(names) < len(given):
         raise ModelError(f"the factory {source!r} returned {len(given)} samples: its forward takes {len(names)}")
     return dict(zip(names, given, strict=True))

@@ -15,7 +15,7 @@ from latbench.errors import LatbenchError, UsageError
 from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.measure.energy import EnergySettings
 from latbench.measure.environment import check_threads, divided_cores
-from latbench.measure.request import SessionRequest, references
+from latbench.measure.request import SessionRequest, Subject, references
 from latbench.measure.session import Failure
 from latbench.measure.settings import Settings
 from latbench.meter import Meter
@@ -127,7 +127,7 @@ def profile_space(
     new_pass = partial(Pass, references=references(space), timeout=timeout, deadline=deadline, on_progress=on_progress)
     with Store(store, identity, quantity="latency") as opened:
         if retry_failed:
-            opened.forget_failures()
+            opened.retry_failures()
         timing = new_pass(opened, request, riding=True, session_size=size, ahead=ahead)
         try:
             progress = timing.run(stretches)
@@ -141,7 +141,7 @@ def profile_space(
     request = replace(request, settings=limited, energy=energy)
     with Store(store, identity, quantity="energy") as opened:
         if retry_failed:
-            opened.forget_failures()
+            opened.retry_failures()
         # Nothing compiles ahead: the counter would count the compiler.
         metering = new_pass(opened, request, riding=False, session_size=ENERGY_SESSION_SIZE, ahead=False)
         stretches = _without(stretches, summary.failures)
@@ -158,16 +158,12 @@ def _checked(energy: EnergySettings, backend: Backend) -> EnergySettings:
 
 def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:
     """Leave out what has no latency: it would fail again."""
-    failed = {(failure.kind, failure.subject) for failure in failures}
-    return [
-        Stretch(
-            *(
-                [subject for subject in part if (subject.kind, subject.text) not in failed]
-                for part in (s.first, s.again)
-            )
-        )
-        for s in stretches
-    ]
+    failed = {Subject(failure.kind, failure.subject, failure.replicate) for failure in failures}
+    left = []
+    for stretch in stretches:
+        again = [s for s in stretch.again if not failed & {s, replace(s, replicate=0)}]
+        left.append(Stretch([s for s in stretch.first if s not in failed], again))
+    return left
 
 
 def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> Summary:

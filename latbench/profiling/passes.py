@@ -153,6 +153,10 @@ class Pass:
         except SessionDiedError as death:
             yield from self._after(death, workers, request)
             return
+        if len(request.subjects) > 1 and any(f.crowded for f in result.failures if f.kind == "reference"):
+            for subject in request.subjects:
+                yield from self._again(workers, replace(request, subjects=(subject,)))
+            return
         _check_references(result)
         self.reference_deaths = 0
         if not result.measurements:
@@ -190,11 +194,16 @@ class Pass:
         self, death: SessionDiedError, workers: Workers, request: SessionRequest
     ) -> Iterator[SessionResult]:
         """Run each subject alone after a worker died while all of them ran in turn: whoever dies alone was it."""
-        requests = [replace(request, subjects=(subject,)) for subject in request.subjects]
-        results = [result for alone in requests for result in self._again(workers, alone)]
-        if all(result.conditions is None for result in results):
+        failed = []
+        for subject in request.subjects:
+            for result in self._again(workers, replace(request, subjects=(subject,))):
+                if result.conditions is None:
+                    failed.append(result)
+                else:
+                    yield result
+        if len(failed) == len(request.subjects):
             self._check_device(workers, str(death))
-        yield from results
+        yield from failed
 
     def _check_device(self, workers: Workers, reason: str) -> None:
         """Time the references alone: what is recorded as failed must not be a device that has failed.

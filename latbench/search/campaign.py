@@ -29,6 +29,7 @@ from latbench.space import Architecture
 
 if TYPE_CHECKING:
     from latbench.search.data import Images
+    from latbench.space import SearchSpace
     from latbench.trained_predictor import TrainedPredictor
 
 NO_TARGET = "none"
@@ -114,12 +115,14 @@ def search_and_verify(
         )
         results[target] = result
 
-        def trained(epoch: int, loss: float, target: str = target) -> None:
-            on_step(Step(target, "training", epoch + 1, training.epochs))
-
-        on_step(Step(target, "training", 0, training.epochs))
-        accuracy = train_architecture(
-            space, result.architecture, images, settings=training, device=device, progress=trained
+        accuracy = _accuracy(
+            space,
+            result.architecture,
+            images,
+            settings=training,
+            folder=folder / _slug(target),
+            device=device,
+            on_epoch=partial(_trained, on_step, target, training.epochs),
         )
         found.append(Found(_title(target), result.architecture, accuracy, asked))
     rows = verify(found, predictor, partial(_measure, predictor) if measure else None)
@@ -155,9 +158,43 @@ def _search(
     return result
 
 
+def _accuracy(
+    space: SearchSpace,
+    architecture: Architecture,
+    images: Images,
+    *,
+    settings: TrainingSettings,
+    folder: Path,
+    device: str,
+    on_epoch: Callable[[int], None],
+) -> float:
+    """Train what a search found, unless that has been done."""
+    path = folder / "trained.json"
+    trained = {"architecture": str(architecture), "images": images.name, "settings": dataclasses.asdict(settings)}
+    if path.exists():
+        before = json.loads(path.read_text())
+        if {name: before.get(name) for name in trained} == trained:
+            on_epoch(settings.epochs)
+            return float(before["accuracy"])
+    on_epoch(0)
+    accuracy = train_architecture(
+        space, architecture, images, settings=settings, device=device, progress=lambda epoch, loss: on_epoch(epoch + 1)
+    )
+    _write(path, {**trained, "accuracy": accuracy})
+    return accuracy
+
+
+def _trained(on_step: Callable[[Step], None], target: str, epochs: int, done: int) -> None:
+    on_step(Step(target, "training", done, epochs))
+
+
 def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture]) -> Sequence[Measurement]:
-    """Measure under the predictor's conditions, with the drift since its profile divided out."""
-    conditions = predictor.conditions
+    """Measure under the predictor's conditions, with the drift since its profile divided out.
+
+    Raises:
+        UsageError: another device or version than the predictor's.
+    """
+    conditions, energy = predictor.conditions, _energy(predictor)
     measured = measure_architectures(
         predictor.space,
         architectures,
@@ -165,7 +202,9 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
         options=CompileOptions(conditions.precision, conditions.threads, conditions.options),
         settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
         batch=conditions.batch,
-        energy=_energy(predictor),
+        energy=energy if architectures else None,
+        # References alone have no energy to compare.
+        like=None if energy and not architectures else conditions,
     )
     return [m.scaled_to(predictor.facts.get("reference")) for m in measured]
 
@@ -182,13 +221,19 @@ def _check_device(device: str) -> None:
 
 
 def _check_target(predictor: TrainedPredictor) -> None:
-    """Check that what is found can be measured here."""
+    """Check that what is found can be measured here, under the conditions of the predictor.
+
+    Raises:
+        PluginError: it cannot; the message says why.
+        MeasurementError: the references of the space cannot be measured.
+    """
     name, energy = predictor.conditions.backend, _energy(predictor)
     try:
         backend: Backend = plugins.configure(plugins.BACKENDS, name, {})
         if energy is not None:
             meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
             meter.counter(backend.device())
+        _measure(predictor, [])  # the references alone
     except UsageError as error:
         raise PluginError(
             f"what the search finds cannot be measured here: {error}; or search with --no-measure"

@@ -1,7 +1,8 @@
 """Fitted estimators from a file whose predictions run native code: rebuilt from checked arrays, or refused.
 
-skops trusts the types of scikit-learn, not what their attributes hold: libsvm and the neighbours' search follow sizes
-and numbers without checking them, so that a crafted file would read foreign memory or end the process.
+skops trusts the types of scikit-learn, not what their attributes hold: libsvm, the neighbours' search and products of
+sparse matrices follow sizes and numbers without checking them, so that a crafted file would read foreign memory or end
+the process.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.neighbors import KNeighborsRegressor, RadiusNeighborsRegressor
 from sklearn.svm import SVR, NuSVR
@@ -31,15 +33,19 @@ NUMPY_ALONE = (
     "sklearn.preprocessing._function_transformer.",
     "sklearn.svm._classes.LinearSVR.",
 )
-"""Modules and a class whose fitted estimators predict with numpy and scipy, which check what they are given."""
+"""Modules and a class whose fitted estimators predict with numpy and scipy, which check what dense arrays hold."""
 
 
 def without_native_state(estimator: Any) -> Any:
     """Return a regressor from a file, safe to predict with; it may be within a `TransformedTargetRegressor`.
 
     Raises:
-        ValueError: its arrays do not fit together, or it holds a fitted estimator that runs unchecked native code.
+        ValueError: its arrays do not fit together, or it holds a sparse matrix or a fitted estimator that runs
+            unchecked native code.
     """
+    for value in _reachable(estimator, None):
+        if issparse(value):
+            raise ValueError("it holds a sparse matrix, whose indices nobody checks")
     inner = vars(estimator).get("regressor_", estimator)
     rebuilt = inner
     if type(inner) in (SVR, NuSVR):

@@ -76,6 +76,7 @@ class Store:
         self.path = Path(path)
         self._file = StoreFile(self.path, None if identity is None else json.dumps(dataclasses.asdict(identity)))
         self._claimed: set[tuple[str, str, int]] = set()
+        self._retried: set[tuple[str, str, int]] = set()
         held = self.quantities
         self.quantity = quantity or (held[0] if len(held) == 1 else "latency")
         if identity is not None and (differences := self.identity.differences(identity)):
@@ -91,9 +92,11 @@ class Store:
         self._file.close()
 
     def discard_if_empty(self) -> None:
-        """Remove the file if nothing was ever measured: what a mistake began must not stand in the way."""
-        if not self.quantities and self._file.query("SELECT 1 FROM failure").fetchone() is None:
-            self._file.remove()
+        """Remove the file if nothing was measured or is being: what a mistake began must not stand in the way."""
+        tables = ("measurement", "failure", "claim")
+        self._file.remove_if(
+            lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)  # noqa: S608
+        )
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -137,20 +140,20 @@ class Store:
                     f"INSERT OR IGNORE INTO measurement ({columns}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608
                     tuple(row.values()),
                 )
-                self._release(m.kind, m.subject, m.replicate)
+                self._succeeded(m.kind, m.subject, m.replicate)
 
     def add_failures(self, failures: Sequence[Failure], created_at: str) -> None:
-        """Write what could not be measured, and why; it is not tried again until `forget_failures`."""
+        """Write what could not be measured, and why; it is not tried again until `retry_failures`."""
         with self._file.transaction("write to"):
             for f in failures:
                 row = (self.quantity, f.kind, f.subject, f.replicate, f.reason, created_at)
                 self._file.query("INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?, ?, ?)", row)
+                self._retried.discard((f.kind, f.subject, f.replicate))
                 self._release(f.kind, f.subject, f.replicate)
 
-    def forget_failures(self) -> None:
-        """Have what could not be measured tried again."""
-        with self._file.transaction("write to"):
-            self._file.query("DELETE FROM failure WHERE quantity = ?", (self.quantity,))
+    def retry_failures(self) -> None:
+        """Have this object try again what could not be measured; each failure stays until it is tried."""
+        self._retried = {(f.kind, f.subject, f.replicate) for f in self.failures()}
 
     def claim(self, wanted: Iterator[Subject], most: int) -> list[Subject]:
         """Take the next subjects from `wanted`, and reserve up to `most` that are neither done nor reserved."""
@@ -257,13 +260,18 @@ class Store:
     def _is_done(self, key: tuple[str, str, int]) -> bool:
         queries = (
             f"SELECT 1 FROM measurement {_WHERE} AND kind <> 'reference'",  # noqa: S608 - what the index measured_once needs
-            f"SELECT 1 FROM failure {_WHERE}",  # noqa: S608
+            *(() if key in self._retried else (f"SELECT 1 FROM failure {_WHERE}",)),  # noqa: S608
         )
         return any(self._file.query(query, (self.quantity, *key)).fetchone() for query in queries)
 
     def _is_claimed(self, key: tuple[str, str, int]) -> bool:
         row = self._file.query(f"SELECT * FROM claim {_WHERE}", (self.quantity, *key)).fetchone()  # noqa: S608
         return row is not None and _alive(row)
+
+    def _succeeded(self, kind: str, subject: str, replicate: int) -> None:
+        if (kind, subject, replicate) in self._retried:
+            self._file.query(f"DELETE FROM failure {_WHERE}", (self.quantity, kind, subject, replicate))  # noqa: S608
+        self._release(kind, subject, replicate)
 
     def _release(self, kind: str, subject: str, replicate: int) -> None:
         self._claimed.discard((kind, subject, replicate))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,21 +84,24 @@ class StoreFile:
                 else copy_in_memory(path)
             )
             self._db.row_factory = sqlite3.Row
+            self._inode: int | None = None
             try:
                 self._prepare(identity)
             except BaseException:
                 self._db.close()
                 raise
+            self._inode = path.stat().st_ino
 
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
 
-    def remove(self) -> None:
-        """Close the connection and remove the file."""
-        self._db.close()
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+    def remove_if(self, is_empty: Callable[[], bool]) -> None:
+        """Remove the file if a condition holds while nobody else can write."""
+        with self.transaction("remove"):
+            if is_empty():
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -119,12 +122,18 @@ class StoreFile:
         with self._explained(doing):
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._check_file()
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def _check_file(self) -> None:
+        """Check that what is written can be found again: a file that was removed takes writes, too."""
+        if self._inode is not None and not (self.path.exists() and self.path.stat().st_ino == self._inode):
+            raise StoreError(f"{self.path} was removed or replaced while it was written: run the same command again")
 
     def _prepare(self, identity: str | None) -> None:
         if self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:

@@ -6,10 +6,12 @@ needs two columns, the architecture and the value, and the space they belong to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.errors import DataError
+from latbench.measurement import Measurement
 from latbench.space import SearchSpace
 from latbench.store import Store
 from latbench.tables import file, foreign, own
@@ -79,8 +81,7 @@ def import_table(
     """
     path = file.checked(Path(path))
     table = file.read(path, lambda names: own.TYPES if own.wrote(names) else {architecture_column: "string"})
-    is_foreign = not own.wrote(table.column_names)
-    if is_foreign:
+    if not own.wrote(table.column_names):
         columns = foreign.Columns(architecture_column, value_column, unit)
         identity, conditions, measurements = foreign.read(table, path, columns, space, device)
     elif (architecture_column, value_column, device, unit) != ("subject", "value", "", "ms"):
@@ -89,9 +90,25 @@ def import_table(
         identity, conditions, measurements = own.read(table, path)
     with Store(store, identity, quantity=conditions.quantity) as opened:
         before = opened.measurements()
-        if is_foreign:
-            foreign.check_unchanged(path, measurements, before, opened.path)
+        _check_unchanged(path, measurements, before, opened.path)
         opened.add(conditions, measurements)
         held = len(opened.measurements())
     added = held - len(before)
     return Imported(added, len(measurements) - added, sum(m.replicate > 0 for m in measurements), held)
+
+
+def _check_unchanged(path: Path, rows: Sequence[Measurement], held: Sequence[Measurement], store: Path) -> None:
+    """Check that a store's values are those of the table that it is to be extended with; references are of a session.
+
+    Raises:
+        DataError: an architecture has another value in the store: two tables would be mixed.
+    """
+    known: dict[tuple[str, str, int], float]
+    known = {(m.kind, m.subject, m.replicate): m.value for m in held if m.kind != "reference"}
+    for index, row in enumerate(rows):
+        value = known.get((row.kind, row.subject, row.replicate), row.value)
+        if value != row.value:
+            raise DataError(
+                f"{file.place(path, index)} gives {row.value:.6g} for {row.subject}, and {store} has {value:.6g} from "
+                "the table that was read into it first: choose another --store"
+            )

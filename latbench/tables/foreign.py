@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,22 +66,6 @@ def read(
         *(Device(device or path.stem, _UNKNOWN), _UNKNOWN, 1, 1, options),
     )
     return identity, conditions, _measurements(table, path, columns, space, factor)
-
-
-def check_unchanged(path: Path, rows: Sequence[Measurement], held: Sequence[Measurement], store: Path) -> None:
-    """Check that a store's values are those of the table that it is to be extended with.
-
-    Raises:
-        DataError: an architecture has another value in the store: two tables would be mixed.
-    """
-    known = {(m.subject, m.replicate): m.value for m in held}
-    for index, row in enumerate(rows):
-        value = known.get((row.subject, row.replicate), row.value)
-        if value != row.value:
-            raise DataError(
-                f"{place(path, index)} gives {row.value:.6g} for {row.subject}, and {store} has {value:.6g} from the "
-                "table that was read into it first: choose another --store"
-            )
 
 
 def _measurements(

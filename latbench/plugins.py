@@ -19,16 +19,17 @@ from latbench.errors import LatbenchError, PluginError, UsageError, reason
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of plug-in: its word in messages and its entry-point group."""
+    """A kind of plug-in: its word in messages, its entry-point group, and methods that tell it from other kinds."""
 
     word: str
     group: str
+    methods: tuple[str, ...] = ()
 
 
-BACKENDS = Kind("backend", "latbench.backends")
-METERS = Kind("meter", "latbench.meters")
+BACKENDS = Kind("backend", "latbench.backends", ("device", "compile"))
+METERS = Kind("meter", "latbench.meters", ("counter",))
 PREDICTORS = Kind("predictor", "latbench.predictors")
-SPACES = Kind("space", "latbench.spaces")
+SPACES = Kind("space", "latbench.spaces", ("sample", "encode", "build"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,15 @@ def configure(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
     plugin = load(kind, name)
     _check_keywords(f"{kind.word} {name!r}", plugin, config)
     try:
-        return plugin(**config)
+        built = plugin(**config)
     except LatbenchError:
         raise
     except Exception as error:
         raise PluginError(f"{kind.word} {name!r} cannot be used ({reason(error)}): see 'latbench backends'") from error
+    missing = [method for method in kind.methods if not hasattr(built, method)]
+    if missing:
+        raise PluginError(f"{name!r} is no {kind.word}, it has no {missing[0]}(): name one as 'module:Class'")
+    return built
 
 
 def status(kind: Kind, name: str) -> PluginStatus:
@@ -133,9 +138,10 @@ def _import(kind: Kind, point: EntryPoint) -> Any:
         raise PluginError(
             f"{kind.word} {point.name!r} needs {error.name!r}: {_install_command(point, error.name or '')}"
         ) from error
-    except (ImportError, OSError) as error:  # a shared library that is missing or too old
+    except Exception as error:  # a shared library that is missing or too old, for one
         raise PluginError(
-            f"{kind.word} {point.name!r} does not load ({error}): install {_package(point)} and what it needs again"
+            f"{kind.word} {point.name!r} does not load ({reason(error)}): "
+            f"install {_package(point)} and what it needs again"
         ) from error
     try:
         return getattr(module, attribute)

@@ -84,7 +84,7 @@ def load_predictor(
     space = _same_space(path, spec, space)
     estimator = _from_skops(path, arrays) if state == SKOPS else _from_arrays(path, name, params, arrays, plugin)
     columns, expected = getattr(estimator, "n_features_in_", None), len(space.columns)
-    if columns != expected:
+    if columns not in (None, expected):  # a pipeline may not tell
         raise PredictorFileError(
             f"{path} predicts from {columns} columns, {spec} has {expected}: fit the predictor again"
         )

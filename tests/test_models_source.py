@@ -48,6 +48,10 @@ def failing() -> nn.Module:
     raise RuntimeError("the weights are gone")
 
 
+def leaving() -> nn.Module:
+    raise SystemExit(0)
+
+
 def number() -> int:
     return 3
 
@@ -152,6 +156,7 @@ MISTAKES = [
     ([f"{HERE}:masked", "--input", "ids:1x2"], "missing 1 required positional argument: 'mask'"),
     ([f"{HERE}:with_depth", "--input", "x:1"], "takes arguments"),
     ([f"{HERE}:failing", "--input", "x:1"], "raised RuntimeError: the weights are gone"),
+    ([f"{HERE}:leaving", "--input", "x:1"], "leaving' raised SystemExit: 0"),
     ([f"{HERE}:number", "--input", "x:1"], "returned int: return a torch.nn.Module"),
     ([f"{HERE}:HERE", "--input", "x:1"], "is a str: name a function"),
     ([f"{HERE}:wordy", "--input", "x:1"], "returns a str: wrap it"),

@@ -17,6 +17,10 @@ class Fine:
     def __init__(self, size: int = 1) -> None:
         self.size = size
 
+    def device(self) -> None: ...
+
+    def compile(self) -> None: ...
+
 class Breaks:
     def __init__(self) -> None:
         raise RuntimeError("CUDA error 999")
@@ -37,6 +41,7 @@ BACKENDS_OF = {
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "test_plugin_fine.py").write_text(MODULE)
     (tmp_path / "test_plugin_old.py").write_text("raise OSError('libgomp.so.1: cannot open shared object file')")
+    (tmp_path / "test_plugin_boom.py").write_text("raise RuntimeError('no licence')")
     (tmp_path / "test_plugin_lacks.py").write_text("import no_such_library")
     for package, points in BACKENDS_OF.items():
         folder = tmp_path / f"{package}-1.dist-info"
@@ -61,8 +66,10 @@ def test_a_plugin_is_built_with_its_keywords() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("old", r"'old' does not load \(libgomp\.so\.1: cannot open .*\): install second and what it needs"),
+        ("old", r"'old' does not load \(OSError: libgomp\.so\.1: cannot open .*\): install second and what it needs"),
         ("lacks", r"'lacks' needs 'no_such_library': pip install 'second\[lacks\]'"),
+        ("test_plugin_boom:X", r"'test_plugin_boom:X' does not load \(RuntimeError: no licence\): install "),
+        (":Ridge", "':Ridge' does not load"),
         ("gone", "'gone' is in a module that does not exist: 'test_plugin_gone'"),
         ("nameless", "module 'test_plugin_fine' has no 'Nobody': name a backend as 'module:Class'"),
         ("twice", "'twice' is registered by first and second: uninstall one, or name the class as 'module:Class'"),
@@ -76,6 +83,11 @@ def test_what_is_wrong_is_said_with_the_remedy(name: str, message: str) -> None:
         told = status(BACKENDS, name)
         assert not told.available
         assert re.search(message, told.reason)
+
+
+def test_a_plugin_of_another_kind_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"'test_plugin_fine:Fine' is no meter, it has no counter\(\): name one"):
+        configure(plugins.METERS, "test_plugin_fine:Fine", {})
 
 
 def test_what_is_no_class_is_refused() -> None:

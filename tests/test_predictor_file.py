@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
+from sklearn.linear_model import Ridge
 
 from latbench.errors import PredictorFileError, UsageError
 from latbench.fitting import fit
@@ -215,3 +216,11 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, trained: Traine
 def test_a_keyword_that_is_no_plain_value_is_refused(profile: Profile) -> None:
     with pytest.raises(PredictorFileError, match="plain numbers"):
         fit(profile, "mlp", steps=1, random_state=np.random.RandomState(0))
+
+
+def test_a_pipeline_that_does_not_tell_its_columns_comes_back(tmp_path: Path, profile: Profile) -> None:
+    steps = [("as it is", "passthrough"), ("line", Ridge())]
+    trained = fit(profile, "sklearn.pipeline:Pipeline", steps=steps)
+    save_predictor(tmp_path / "pipeline", trained)
+    again = load_predictor(tmp_path / "pipeline", profile.space)
+    np.testing.assert_array_equal(again.predict(profile.X), trained.predict(profile.X))

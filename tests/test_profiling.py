@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
-from latbench.backend import CompileOptions
-from latbench.errors import MeasurementError, OutOfMemoryError, StoreError, UsageError
+from latbench.backend import CompileOptions, Device
+from latbench.errors import MeasurementError, OutOfMemoryError, PluginError, StoreError, UsageError
 from latbench.measure.request import references
 from latbench.measure.settings import Settings
 from latbench.model import Model
@@ -290,3 +290,14 @@ def test_a_budget_of_nothing_measures_nothing_and_is_no_lack_of_one(store: Path)
     assert (summary.progress.measured, summary.left) == (0, 8)
     summary = run(store, 4)
     assert (summary.progress.measured, summary.left) == (8, 0)
+
+
+class SilentBackend(NullBackend):
+    def device(self) -> Device:
+        raise RuntimeError("the bus is gone")
+
+
+def test_a_backend_that_cannot_tell_its_device_is_refused(store: Path) -> None:
+    with pytest.raises(PluginError, match=r"fails \(RuntimeError: the bus is gone\): correct it, or choose another"):
+        profile_space(SPACE, f"{__name__}:SilentBackend", store, samples=2, settings=FAST)
+    assert not store.exists()

@@ -233,6 +233,8 @@ def test_another_run_of_the_same_profile_is_refused(exported: Path, store: Path)
 def test_a_column_cannot_be_chosen_where_every_column_has_its_meaning(exported: Path, store: Path) -> None:
     with pytest.raises(DataError, match="latbench's own: leave out"):
         import_table(exported, store, value_column="low")
+    with pytest.raises(DataError, match=r"a table of nasbench201\(.*\), not of nasbench201\(.*\): leave out --space"):
+        import_table(exported, store, space=NasBench201Space(cells=1))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
-    budget: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Start no session after this time, such as 30m or 2h.")] = None,
     seed: opt.Seed = 0,
     timeout: opt.Timeout = 120.0,
     as_json: opt.AsJson = False,

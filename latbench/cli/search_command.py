@@ -61,7 +61,10 @@ def run(
     from latbench.search.training import TrainingSettings
 
     if plots:
-        check_figure(Path("search.png"))
+        try:
+            check_figure(Path("search.png"))
+        except UsageError as error:
+            raise UsageError(f"{error}, or search with --no-plots") from None
     trained = load_predictor(predictor)
     settings = SearchSettings(
         epochs=epochs, batch_size=batch_size, seed=seed, warmup_epochs=warmup_epochs, alpha_lr=alpha_lr

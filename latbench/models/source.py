@@ -100,7 +100,7 @@ def _made(source: str) -> Any:
             return factory()
     except LatbenchError:
         raise
-    except Exception as error:  # it is the user's code
+    except (Exception, SystemExit) as error:  # it is the user's code
         raise ModelError(f"the factory {source!r} raised {type(error).__name__}: {error}") from error
 
 

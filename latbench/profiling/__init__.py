@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
-from latbench.errors import LatbenchError, UsageError
+from latbench.errors import LatbenchError, PluginError, UsageError, reason
 from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.measure.energy import EnergySettings
 from latbench.measure.environment import check_threads, divided_cores
@@ -23,6 +24,8 @@ from latbench.profiling.passes import Pass, Progress
 from latbench.profiling.plan import Stretch, plan
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
+
+Answer = TypeVar("Answer")
 
 SESSION_SIZE = 13
 """Subjects of one session beside its references: enough neighbours in time to tell drift from workload."""
@@ -119,7 +122,7 @@ def profile_space(
     target: Backend = plugins.configure(plugins.BACKENDS, backend, {})
     energy = None if meter is None else _checked(EnergySettings(meter, window_s), target)
     # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
-    on_cpu = target.device().kind == "cpu"
+    on_cpu = _told("backend", backend, target.device).kind == "cpu"
     ahead = on_cpu and bool(divided_cores(options.threads)[0])
     size = SESSION_SIZE if on_cpu else ACCELERATOR_SESSION_SIZE
     stretches = plan(space, samples, seed, with_operations=with_operations)
@@ -152,8 +155,19 @@ def profile_space(
 def _checked(energy: EnergySettings, backend: Backend) -> EnergySettings:
     """Return the settings, once it is sure that the meter can count."""
     meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-    meter.counter(backend.device())
+    device = _told("backend", backend.name, backend.device)
+    _told("meter", energy.meter, partial(meter.counter, device))
     return energy
+
+
+def _told(word: str, name: str, ask: Callable[[], Answer]) -> Answer:
+    """Return what a plug-in answers; a stranger's may raise anything."""
+    try:
+        return ask()
+    except LatbenchError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{word} {name!r} fails ({reason(error)}): correct it, or choose another") from error
 
 
 def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:

@@ -26,12 +26,12 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches, independent of pyplot: any thread or notebook may draw it.
 
     Raises:
-        UsageError: matplotlib is missing.
+        UsageError: matplotlib is missing or does not load.
     """
     try:
         from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UsageError("figures need 'matplotlib': pip install 'latbench[report]'") from error
+    except ImportError as error:
+        raise UsageError(f"figures need 'matplotlib' ({error}): pip install 'latbench[report]'") from error
     return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
 
 

@@ -153,6 +153,7 @@ def _search(
     result = search_architecture(
         predictor.space, images, latency_loss=loss, settings=settings, folder=folder, device=device, progress=searched
     )
+    on_step(Step(target, "searching", settings.epochs, settings.epochs))  # also where all of it had been done before
     (folder / "genotype.txt").write_text(f"{result.architecture}\n")
     _write(folder / "history.json", [dataclasses.asdict(epoch) for epoch in result.history])
     return result

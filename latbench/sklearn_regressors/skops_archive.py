@@ -74,7 +74,7 @@ def loads(data: bytes, source: object) -> Predictor:
     try:
         restored: Predictor = without_native_state(estimator)
     except Exception as error:  # whatever its attributes are instead of what they should be
-        raise PredictorFileError(f"{source} is refused ({error}): choose another predictor, or fit it again") from error
+        raise PredictorFileError(f"{source} is refused ({error}): choose another predictor") from error
     return restored
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latbench.errors import DataError
 from latbench.measurement import Measurement
-from latbench.space import SearchSpace
+from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import Store
 from latbench.tables import file, foreign, own
 
@@ -88,6 +88,8 @@ def import_table(
         raise DataError(f"{path} is a table of latbench's own: leave out --architecture, --value, --device and --unit")
     else:
         identity, conditions, measurements = own.read(table, path)
+        if space is not None and SpaceSpec.of(space) != identity.space:
+            raise DataError(f"{path} is a table of {identity.space}, not of {SpaceSpec.of(space)}: leave out --space")
     with Store(store, identity, quantity=conditions.quantity) as opened:
         before = opened.measurements()
         _check_unchanged(path, measurements, before, opened.path)

@@ -287,5 +287,7 @@ def test_a_search_on_energy_is_verified_with_the_meter_of_its_profile(
     monkeypatch.setattr(campaign, "measure_architectures", measure)
     for quantity in ("latency", "energy"):
         with Store(store, quantity=quantity) as opened:
-            campaign._measure(fit(opened.profile(), "ridge"), [])
-    assert asked == [None, EnergySettings(METER)]
+            trained = fit(opened.profile(), "ridge")
+        campaign._measure(trained, SPACE.sample(1, seed=0))
+        campaign._measure(trained, [])
+    assert asked == [None, None, EnergySettings(METER), None]  # what was found, and the references before

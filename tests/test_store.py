@@ -223,3 +223,14 @@ def test_a_failure_that_is_tried_again_stays_until_it_is(store: Store) -> None:
     store.add_failures(failures[1:], "2026-01-02T00:00:00+00:00")
     assert [failure.subject for failure in store.failures()] == ["b"]
     assert store.claim(iter(subjects), 2) == []
+
+
+def test_a_store_named_from_the_current_folder_is_written_wherever_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Store("a.db", IDENTITY) as opened:
+        monkeypatch.chdir("/")
+        opened.add(CONDITIONS, [measurement("a")])
+    with Store(tmp_path / "a.db") as opened:
+        assert len(opened.measurements()) == 1

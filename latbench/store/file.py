@@ -72,7 +72,7 @@ class StoreFile:
     """
 
     def __init__(self, path: Path, identity: str | None) -> None:
-        self.path = path
+        self.path, self._place = path, path.absolute()  # the current folder may change
         with self._explained("read" if identity is None else "open"):
             if identity is None and not path.exists():
                 raise StoreError(f"no store at {path}: run 'latbench profile --store {path}' first")
@@ -101,7 +101,7 @@ class StoreFile:
         with self.transaction("remove"):
             if is_empty():
                 for suffix in ("", "-wal", "-shm"):
-                    Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+                    Path(f"{self._place}{suffix}").unlink(missing_ok=True)
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -132,7 +132,7 @@ class StoreFile:
 
     def _check_file(self) -> None:
         """Check that what is written can be found again: a file that was removed takes writes, too."""
-        if self._inode is not None and not (self.path.exists() and self.path.stat().st_ino == self._inode):
+        if self._inode is not None and not (self._place.exists() and self._place.stat().st_ino == self._inode):
             raise StoreError(f"{self.path} was removed or replaced while it was written: run the same command again")
 
     def _prepare(self, identity: str | None) -> None:

@@ -213,7 +213,7 @@ def test_an_interrupted_run_says_what_is_kept(tmp_path: Path, monkeypatch: pytes
 
 def test_what_is_left_is_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def profile_space(*args: object, **kwargs: object) -> Summary:
-        return Summary(tmp_path / "a.db", Progress(3, 40), 0, 40, 0, (), NoiseFloor(0))
+        return Summary(tmp_path / "a.db", Progress(3, 40), 40, 0, 40, 0, (), NoiseFloor(0))
 
     monkeypatch.setattr(profiling, "profile_space", profile_space)
     arguments = ["profile", *DARTS, *NULL, "--samples", 40, "--store", tmp_path / "a.db"]
@@ -264,3 +264,10 @@ def test_a_full_disk_is_told_of(argument: str, unbuffered: str) -> None:
     assert "No space left on device" in result.stderr
     assert "Traceback" not in result.stderr
     assert "Exception" not in result.stderr
+
+
+def test_more_samples_than_a_space_has_are_told(tmp_path: Path) -> None:
+    small = ("--space", "nasbench201", "-S", "cells=1", "-S", "channels=4", "-S", "image=8")
+    result = call("profile", *small, *NULL, "--samples", 7000, "--budget", 0, "--store", tmp_path / "a.db")
+    assert result.exit_code == 0, result.output
+    assert "7000 were asked for: the space has 6466 architectures that are not isomorphic" in result.stdout

@@ -285,6 +285,12 @@ def test_two_processes_share_the_work(store: Path) -> None:
     assert counts(store) == planned(60)
 
 
+def test_more_architectures_than_a_space_has_are_planned_as_many_as_it_has(store: Path) -> None:
+    summary = profile_space(SPACE, NULL, store, samples=7000, settings=FAST, budget_seconds=0.0)
+    assert summary.planned == 6466
+    assert run(store, 4).planned == 4
+
+
 def test_a_budget_of_nothing_measures_nothing_and_is_no_lack_of_one(store: Path) -> None:
     summary = profile_space(SPACE, NULL, store, samples=4, settings=FAST, budget_seconds=0.0)
     assert (summary.progress.measured, summary.left) == (0, 8)

@@ -95,6 +95,8 @@ def run(
         print_json(_document(summary))
         return
     _print(summary)
+    if summary.planned < samples:
+        out.print(f"{samples} were asked for: the space has {summary.planned} architectures that are not isomorphic")
     if summary.energy is not None:
         out.print()
         _print(summary.energy)
@@ -159,6 +161,7 @@ def _document(summary: Summary) -> dict[str, object]:
         "store": str(summary.store),
         "architectures": summary.architectures,
         "operations": summary.operations,
+        "planned": summary.planned,
         "measured_now": summary.progress.measured,
         "per_hour": summary.progress.per_hour,
         "left": summary.left,

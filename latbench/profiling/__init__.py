@@ -44,6 +44,7 @@ class Summary:
     Args:
         store: the file.
         progress: what this run did.
+        planned: how many architectures it is to hold; fewer than asked for where the space has no more.
         left: how many planned subjects nobody has measured.
         architectures: how many are measured.
         operations: how many are measured.
@@ -54,6 +55,7 @@ class Summary:
 
     store: Path
     progress: Progress
+    planned: int
     left: int
     architectures: int
     operations: int
@@ -181,10 +183,11 @@ def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[
 
 
 def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> Summary:
-    planned = (subject for stretch in stretches for subject in (*stretch.first, *stretch.again))
+    planned = [subject for stretch in stretches for subject in (*stretch.first, *stretch.again)]
     return Summary(
         store=store.path,
         progress=progress,
+        planned=sum(subject.kind == "architecture" and not subject.replicate for subject in planned),
         # Other processes measure, too.
         left=sum(not store.holds(subject) for subject in planned) if progress.done < progress.total else 0,
         architectures=store.count("architecture"),

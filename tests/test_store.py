@@ -201,6 +201,13 @@ def test_a_store_that_another_process_fills_is_not_discarded(store: Store, path:
         assert [m.subject for m in again.measurements()] == ["a"]
 
 
+def test_of_two_processes_with_one_mistake_each_may_discard_the_store(store: Store, path: Path) -> None:
+    with Store(path, IDENTITY) as other:
+        other.discard_if_empty()
+        store.discard_if_empty()
+    assert not path.exists()
+
+
 def test_a_store_that_was_removed_takes_no_writes(store: Store, path: Path) -> None:
     store.discard_if_empty()
     assert not path.exists()

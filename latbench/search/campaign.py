@@ -86,7 +86,7 @@ def search_and_verify(
 
     Raises:
         UsageError: a target that is none of these, a device that torch lacks, or images that do not fit the space.
-        PluginError: the predictor's backend is not available here.
+        PluginError: the predictor's backend is not available here, or this is not the device that it predicts for.
         NotDifferentiableError: the predictor is not differentiable.
         MeasurementError: what was found cannot be measured.
     """

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -94,9 +95,10 @@ class Store:
     def discard_if_empty(self) -> None:
         """Remove the file if nothing was measured or is being: what a mistake began must not stand in the way."""
         tables = ("measurement", "failure", "claim")
-        self._file.remove_if(
-            lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)  # noqa: S608
-        )
+        with suppress(StoreError):  # another process was faster; the mistake itself is what the user has to know
+            self._file.remove_if(
+                lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)  # noqa: S608
+            )
 
     @property
     def quantities(self) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from latbench.backend import CompileOptions, Device, OperatorTime, check_options
+from latbench.devices.host import cpu_name
 from latbench.errors import CompileError, ModelError, UsageError
-from latbench.measure.environment import cpu_name
 from latbench.model import Model
 
 _OPTIMIZATION = {

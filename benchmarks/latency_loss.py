@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from benchmarks.machine import header, table
 from latbench.backend import Device
-from latbench.fitting import fit
-from latbench.measurement import Conditions, Measurement
-from latbench.profile import Profile
+from latbench.prediction.fit import fit
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.profile import Profile
 from latbench.search import LatencyLoss
 from latbench.spaces.darts import DartsSpace
 

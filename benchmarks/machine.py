@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from latbench.measure.environment import cpu_name
+from latbench.devices.host import cpu_name
 
 PACKAGES = ("latbench", "torch", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13", "lightgbm", "scikit-learn")
 

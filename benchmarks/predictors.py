@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.machine import header, table
-from latbench.evaluation.comparison import compare
+from latbench.prediction.evaluation.comparison import compare
 from latbench.profiling import profile_space
 from latbench.spaces.darts import DartsSpace
 from latbench.store import Store

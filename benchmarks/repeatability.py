@@ -27,9 +27,10 @@ from torch.utils.benchmark import Timer
 
 from benchmarks.machine import header, table
 from latbench.backend import CompileOptions
-from latbench.measure.request import SessionRequest, Subject, references
 from latbench.measure.settings import Settings
+from latbench.measure.workers.request import SessionRequest
 from latbench.model import Model
+from latbench.records.subjects import Subject, references
 from latbench.space import Architecture, SpaceSpec
 from latbench.spaces.darts import DartsSpace
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.machine import header, table
 from latbench.backend import Device
-from latbench.measure.request import Subject
-from latbench.measurement import Conditions, Measurement
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.subjects import Subject
 from latbench.space import SpaceSpec
 from latbench.spaces.darts import DartsSpace
 from latbench.store import Identity, Store

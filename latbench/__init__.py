@@ -12,22 +12,23 @@ from latbench import errors
 
 if TYPE_CHECKING:
     from latbench.backend import Backend, Compiled, CompileOptions, Device
-    from latbench.evaluation.comparison import compare
-    from latbench.fitting import fit
-    from latbench.measure import measure_architectures, measure_model
+    from latbench.measure.one_model.sessions import measure_model
     from latbench.measure.settings import Settings
-    from latbench.measurement import Conditions, Measurement
     from latbench.meter import Meter
     from latbench.model import Model
+    from latbench.prediction.evaluation.comparison import compare
+    from latbench.prediction.file import load_predictor, save_predictor
+    from latbench.prediction.fit import fit
+    from latbench.prediction.trained import TrainedPredictor
     from latbench.predictor import DifferentiablePredictor, Predictor
-    from latbench.predictor_file import load_predictor, save_predictor
-    from latbench.profile import Profile
     from latbench.profiling import profile_space
-    from latbench.search.darts import search_architecture
+    from latbench.profiling.architectures import measure_architectures
+    from latbench.records.measurement import Conditions, Measurement
+    from latbench.records.profile import Profile
     from latbench.search.latency_loss import LatencyLoss
+    from latbench.search.strategies.darts import search_architecture
     from latbench.space import Architecture, SearchSpace, SpaceSpec
     from latbench.store import Store
-    from latbench.trained_predictor import TrainedPredictor
 
     __version__: str
 
@@ -36,28 +37,28 @@ _HOMES = {
     "Backend": "backend",
     "CompileOptions": "backend",
     "Compiled": "backend",
-    "Conditions": "measurement",
+    "Conditions": "records.measurement",
     "Device": "backend",
     "DifferentiablePredictor": "predictor",
     "LatencyLoss": "search.latency_loss",
-    "Measurement": "measurement",
+    "Measurement": "records.measurement",
     "Meter": "meter",
     "Model": "model",
     "Predictor": "predictor",
-    "Profile": "profile",
+    "Profile": "records.profile",
     "SearchSpace": "space",
     "Settings": "measure.settings",
     "SpaceSpec": "space",
     "Store": "store",
-    "TrainedPredictor": "trained_predictor",
-    "compare": "evaluation.comparison",
-    "fit": "fitting",
-    "load_predictor": "predictor_file",
-    "measure_architectures": "measure",
-    "measure_model": "measure",
+    "TrainedPredictor": "prediction.trained",
+    "compare": "prediction.evaluation.comparison",
+    "fit": "prediction.fit",
+    "load_predictor": "prediction.file",
+    "measure_architectures": "profiling.architectures",
+    "measure_model": "measure.one_model.sessions",
     "profile_space": "profiling",
-    "save_predictor": "predictor_file",
-    "search_architecture": "search.darts",
+    "save_predictor": "prediction.file",
+    "search_architecture": "search.strategies.darts",
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ Any scikit-learn regressor is a predictor; one entry point makes it a plug-in::
 What a predictor can do beyond that is a small protocol each, tested by ``isinstance``. One that implements any of them
 is written for latbench: it gets the labels as they were measured, and its relative predictions must not depend on their
 unit (`latbench.testing.PredictorSuite` checks it). Any other learns from standardised labels
-(`latbench.sklearn_regressors`).
+(`latbench.prediction.sklearn`).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class UsesColumnFacts(Protocol):
 
 @runtime_checkable
 class HasArrays(Protocol):
-    """A predictor that writes its fitted state as arrays; others are written by `latbench.sklearn_regressors`."""
+    """A predictor that writes its fitted state as arrays; others are written by `latbench.prediction.sklearn`."""
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the fitted state."""

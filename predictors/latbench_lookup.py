@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from latbench.prediction.few_samples.regression import check_column_facts, merge_rows, relative_scale
 from latbench.predictor import ColumnFacts
-from latbench.regression import check_column_facts, merge_rows, relative_scale
 
 
 class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]

@@ -17,9 +17,15 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, silu
 
+from latbench.prediction.few_samples.regression import (
+    Matrix,
+    check_column_facts,
+    group_matrix,
+    merge_rows,
+    relative_scale,
+)
+from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
 from latbench.predictor import ColumnFacts
-from latbench.regression import Matrix, check_column_facts, group_matrix, merge_rows, relative_scale
-from latbench.shrunken_line import fit_shrunken_line
 
 ROWS_PER_MEMBER = 10
 """With fewer rows for each member the networks have too little to learn from, and the line is all there is."""
@@ -29,7 +35,9 @@ Layers = list[Tensor]
 
 
 class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A line (`latbench.shrunken_line`) plus SiLU networks that are fitted to what the line predicts wrongly.
+    """A shrunken line plus SiLU networks that are fitted to what the line predicts wrongly.
+
+    The line is `latbench.prediction.few_samples.shrunken_line`.
 
     A latency is close to a sum, so the line alone predicts well from twenty architectures on. Each network is trained
     without one fold of the rows, on the errors that the line makes on rows it has not seen. The networks' common weight

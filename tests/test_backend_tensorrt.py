@@ -20,8 +20,8 @@ from latbench.model import Model
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built with tensorrt_rtx: pip install 'latbench[tensorrt-rtx]'")
 
-import latbench.spaces.genotype
-import latbench.spaces.nasbench201_cell
+import latbench.spaces.darts.genotype
+import latbench.spaces.nasbench201.cell
 from latbench_tensorrt import TensorRtBackend, build_engine, building
 from latbench_tensorrt.backend import refusal
 
@@ -32,8 +32,8 @@ SPACES = {
     "nasbench201": {"cells": 1, "channels": 4, "image": 16},
 }
 OPERATIONS = {
-    "darts": latbench.spaces.genotype.OPERATIONS[1:],  # no genotype keeps an edge of "none"
-    "nasbench201": latbench.spaces.nasbench201_cell.OPERATIONS,
+    "darts": latbench.spaces.darts.genotype.OPERATIONS[1:],  # no genotype keeps an edge of "none"
+    "nasbench201": latbench.spaces.nasbench201.cell.OPERATIONS,
 }
 X = np.random.default_rng(0).standard_normal((1, 3, 16, 16), dtype=np.float32)
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from latbench.backend import Compiled, CompileOptions, Device, HasCache, HasFlags, HasMemory, HasOperatorTimes, HasState
+from latbench.devices import nvml
 from latbench.errors import CompileError, MeasurementError, ModelError, OutOfMemoryError, PluginError
-from latbench.measure import nvml
 from latbench.model import Model
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built with tensorrt_rtx: pip install 'latbench[tensorrt-rtx]'")

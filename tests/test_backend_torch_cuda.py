@@ -15,8 +15,8 @@ from torch.autograd import DeviceType
 from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from latbench.backend import CompileOptions
+from latbench.devices import nvml
 from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError
-from latbench.measure import nvml
 from latbench.model import Model
 from latbench_torch import CudaBackend, cuda
 from latbench_torch.cuda import CudaModule

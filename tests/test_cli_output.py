@@ -19,9 +19,9 @@ from rich.console import Console
 import latbench
 from latbench import plugins, profiling
 from latbench.cli import COMMANDS, app, console
-from latbench.evaluation.noise import NoiseFloor
 from latbench.profiling import Summary
 from latbench.profiling.passes import Progress
+from latbench.records.noise_floor import NoiseFloor
 from tests.test_cli import NULL, call, document
 
 DARTS = ["--space", "darts", "-S", "cells=3", "-S", "channels=4", "-S", "image=8"]

@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 from latbench import cli
 from latbench.backend import Device
 from latbench.errors import DataError, UsageError
-from latbench.measure.inspection import Inspection
-from latbench.measure.record import ModelRecord, write_records
-from latbench.measure.runs import Entry, Run, compare_runs, profile_run
-from latbench.measure.verdict import Interval, Ratio, mean_ratio, ratio
-from latbench.measurement import Conditions, Measurement
-from latbench.profile import Profile
+from latbench.measure.one_model.inspection import Inspection
+from latbench.measure.one_model.record import ModelRecord, write_records
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.profile import Profile
+from latbench.runs import Entry, Run, compare_runs, profile_run
+from latbench.runs.verdict import Interval, Ratio, mean_ratio, ratio
 from latbench.space import SpaceSpec
 from latbench.store import Identity, Store
 from latbench.testing.additive_profile import additive_profile

@@ -6,7 +6,7 @@ import pytest
 
 from latbench.backend import Device
 from latbench.errors import UsageError
-from latbench.measure.energy import Energy, EnergySettings, measure_energies, measure_energy
+from latbench.measure.energy.windows import Energy, EnergySettings, measure_energies, measure_energy
 from latbench.testing import ScriptedMeter
 from latbench.testing.meters import ScriptedModel
 

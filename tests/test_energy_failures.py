@@ -11,14 +11,14 @@ import pytest
 
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, CounterError, MeasurementError, NoCounterError, UsageError
-from latbench.measure.energy import EnergySettings
-from latbench.measure.energy_session import run_energy_session
+from latbench.measure.energy.session import run_energy_session
+from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.rounds import Task
-from latbench.measure.session import Failure
 from latbench.measure.settings import Settings
 from latbench.model import Model
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.plan import plan
+from latbench.records.subjects import Failure
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.testing import NullBackend, NullMeter

@@ -17,16 +17,18 @@ import torch
 
 from latbench.backend import CompileOptions
 from latbench.errors import StoreError, UsageError
-from latbench.fitting import fit
-from latbench.measure import EnergySettings, measure_architectures
-from latbench.measure.runs import compare_runs, profile_run, read_run
+from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.settings import Settings
-from latbench.measurement import TARGETS, Measurement
-from latbench.predictor_file import load_predictor, save_predictor
+from latbench.prediction.file import load_predictor, save_predictor
+from latbench.prediction.fit import fit
 from latbench.profiling import Summary, profile_space
+from latbench.profiling.architectures import measure_architectures
 from latbench.profiling.passes import Progress
 from latbench.profiling.plan import plan
-from latbench.search import LatencyLoss, campaign
+from latbench.records.measurement import TARGETS, Measurement
+from latbench.runs import compare_runs, profile_run, read_run
+from latbench.search import campaign
+from latbench.search.latency_loss import LatencyLoss
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import export_table, import_table

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from latbench.errors import DataError
-from latbench.evaluation.comparison import compare
+from latbench.prediction.evaluation.comparison import compare
 from latbench.testing.additive_profile import additive_profile
 
 

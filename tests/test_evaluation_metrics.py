@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latbench.errors import DataError, ShapeError
-from latbench.evaluation.metrics import Accuracy
+from latbench.prediction.evaluation.metrics import Accuracy
 
 
 def test_errors_are_relative_to_the_measured_value() -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from latbench.errors import ShapeError
-from latbench.evaluation.metrics import Accuracy
-from latbench.evaluation.noise import noise_floor
+from latbench.prediction.evaluation.metrics import Accuracy
+from latbench.records.noise_floor import noise_floor
 
 
 def pairs(cv: float, n: int = 4000) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from latbench.errors import DataError
-from latbench.evaluation.splits import split_by_group
+from latbench.prediction.evaluation.splits import split_by_group
 
 groupings = st.lists(st.integers(0, 30), min_size=12, max_size=60)
 

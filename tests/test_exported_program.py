@@ -21,10 +21,10 @@ from torch.export import Dim, export, save
 
 from latbench.errors import ModelError
 from latbench.model import Model
-from latbench.models.exported_program import read_program
-from latbench.models.source import open_model
+from latbench.model.exported_program import read_program
+from latbench.model.source import open_model
 from latbench.onnx_export import _write
-from latbench.operators import operators
+from latbench.tracing.operators import operators
 
 
 class Many(nn.Module):

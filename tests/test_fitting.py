@@ -11,10 +11,10 @@ from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor
 from sklearn.tree import DecisionTreeRegressor
 
 from latbench.errors import DataError, ParseError, PluginError, PredictorFileError, ShapeError, UsageError
-from latbench.evaluation.comparison import compare
-from latbench.fitting import fit, fit_estimator
+from latbench.prediction.evaluation.comparison import compare
+from latbench.prediction.fit import fit, fit_estimator
+from latbench.prediction.trained import differentiable_predictors, predict_values
 from latbench.testing.additive_profile import additive_profile
-from latbench.trained_predictor import differentiable_predictors, predict_values
 
 
 def test_a_trained_predictor_knows_how_it_was_fitted() -> None:
@@ -172,7 +172,7 @@ def test_a_foreign_predictor_that_fails_is_named(answer: str, message: str) -> N
 
 
 def test_a_foreign_fit_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latbench.fitting.configure", lambda kind, name, params: Stubborn("never"))
+    monkeypatch.setattr("latbench.prediction.fit.configure", lambda kind, name, params: Stubborn("never"))
     profile = additive_profile(20)
     with pytest.raises(UsageError, match=r"'mine' cannot be fitted \(RuntimeError: not today\)"):
         fit_estimator("mine", profile.X, profile.y, facts=profile.column_facts())

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from latbench import cli
 from latbench.backend import CompileOptions
 from latbench.errors import ModelError, WorkerDiedError
-from latbench.measure.isolated import measure_source
-from latbench.measure.record import ModelRecord, Refusal
+from latbench.measure.one_model.isolated import measure_source
+from latbench.measure.one_model.record import ModelRecord, Refusal
 from latbench.model import Model
 from latbench.testing import NullBackend
 

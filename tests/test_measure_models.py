@@ -20,13 +20,13 @@ from typer.testing import CliRunner, Result
 from latbench import cli
 from latbench.backend import CompileOptions, OperatorTime
 from latbench.errors import CompileError, PluginError, StoreError
-from latbench.measure import inspection, measure_model, measure_on_backends
 from latbench.measure.estimate import QUANTILE
-from latbench.measure.models import SESSIONS, combine
-from latbench.measure.record import ModelRecord, Refusal, read_records, write_records
-from latbench.measurement import Measurement
+from latbench.measure.one_model import inspection
+from latbench.measure.one_model.record import ModelRecord, Refusal, read_records, write_records
+from latbench.measure.one_model.sessions import SESSIONS, combine, measure_model, measure_on_backends
 from latbench.model import Model
-from latbench.models.source import open_model
+from latbench.model.source import open_model
+from latbench.records.measurement import Measurement
 from latbench.testing import NullBackend
 from latbench.testing.null import CompiledNull
 

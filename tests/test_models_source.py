@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks import networks
 from latbench.errors import ModelError
 from latbench.model import Model
-from latbench.models.source import open_model
+from latbench.model.source import open_model
 from latbench.onnx_export import export_onnx
 from tests.test_measure_models import call, onnx_file
 

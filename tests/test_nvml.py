@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from latbench.measure import nvml
+from latbench.devices import nvml
 
 
 class NoSuchThing(Exception):  # noqa: N818 - stands for NVMLError

@@ -15,7 +15,7 @@ from torch import nn
 from latbench import plugins
 from latbench.errors import ModelError, UsageError
 from latbench.model import Model
-from latbench.models.onnx_cast import cast_onnx
+from latbench.model.onnx_cast import cast_onnx
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 

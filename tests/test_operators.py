@@ -9,8 +9,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from latbench.operators import Operator, operators
 from latbench.spaces.darts import DartsSpace
+from latbench.tracing.operators import Operator, operators
 
 
 def only(module: nn.Module, *shapes: tuple[int, ...]) -> Operator:

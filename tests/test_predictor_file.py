@@ -14,12 +14,12 @@ from safetensors.numpy import load, save
 from sklearn.linear_model import Ridge
 
 from latbench.errors import PredictorFileError, UsageError
-from latbench.fitting import fit
-from latbench.predictor_file import load_predictor, save_predictor
-from latbench.profile import Profile
+from latbench.prediction.file import load_predictor, save_predictor
+from latbench.prediction.fit import fit
+from latbench.prediction.trained import TrainedPredictor
+from latbench.records.profile import Profile
 from latbench.space import SpaceSpec
 from latbench.testing.additive_profile import additive_profile
-from latbench.trained_predictor import TrainedPredictor
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latbench.regression import group_matrix, merge_rows, relative_scale
-from latbench.shrunken_line import fit_shrunken_line
+from latbench.prediction.few_samples.regression import group_matrix, merge_rows, relative_scale
+from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
 from latbench.testing.additive_profile import additive_profile
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latbench.fitting import fit
+from latbench.prediction.fit import fit
 from latbench.testing.additive_profile import additive_profile
 from latbench_lookup import LookupRegressor
 

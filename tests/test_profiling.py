@@ -16,11 +16,11 @@ import pytest
 
 from latbench.backend import CompileOptions, Device
 from latbench.errors import MeasurementError, OutOfMemoryError, PluginError, StoreError, UsageError
-from latbench.measure.request import references
 from latbench.measure.settings import Settings
 from latbench.model import Model
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.plan import distinct, plan
+from latbench.records.subjects import references
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.testing import NullBackend

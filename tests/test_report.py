@@ -11,7 +11,7 @@ import pytest
 
 from latbench.errors import UsageError
 from latbench.report import draw_cells, predicted_against_measured, search_history
-from latbench.search.result import Epoch
+from latbench.search.strategies.result import Epoch
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.nasbench201 import NasBench201Space
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from latbench.errors import PluginError, UsageError
-from latbench.fitting import fit
 from latbench.measure.settings import Settings
+from latbench.prediction.fit import fit
+from latbench.prediction.trained import TrainedPredictor
 from latbench.profiling import profile_space
 from latbench.search import Images, SearchSettings, campaign
 from latbench.search.campaign import Step, search_and_verify
-from latbench.search.training import TrainingSettings
+from latbench.search.tasks.training import TrainingSettings
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
-from latbench.trained_predictor import TrainedPredictor
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latbench.errors import UsageError
-from latbench.measurement import Measurement
+from latbench.records.measurement import Measurement
 from latbench.search import Found, verify
 from latbench.spaces.nasbench201 import NasBench201Space
 

@@ -19,10 +19,10 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import SVR
 
 from latbench.errors import PredictorFileError, UsageError
-from latbench.fitting import fit
-from latbench.sklearn_regressors import skops_archive
+from latbench.prediction.fit import fit
+from latbench.prediction.sklearn import skops_archive
+from latbench.prediction.trained import predict_values
 from latbench.testing.additive_profile import additive_profile
-from latbench.trained_predictor import predict_values
 
 NATIVE = [
     "sklearn.ensemble:RandomForestRegressor",

@@ -12,7 +12,7 @@ from torch import nn
 from latbench.errors import ParseError, ShapeError, UsageError
 from latbench.space import Operation
 from latbench.spaces.darts import DartsSpace
-from latbench.spaces.genotype import EDGES, NODES, OPERATIONS, Genotype
+from latbench.spaces.darts.genotype import EDGES, NODES, OPERATIONS, Genotype
 
 SMALL = DartsSpace(cells=5, channels=4, image=8)
 

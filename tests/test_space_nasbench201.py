@@ -8,7 +8,7 @@ from torch import nn
 
 from latbench.errors import ParseError, UsageError
 from latbench.spaces.nasbench201 import NasBench201Space
-from latbench.spaces.nasbench201_cell import EDGES, OPERATIONS, NasBench201Cell
+from latbench.spaces.nasbench201.cell import EDGES, OPERATIONS, NasBench201Cell
 
 SMALL = NasBench201Space(cells=1, channels=4, image=8)
 TEXT = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"

@@ -15,9 +15,8 @@ import pytest
 
 from latbench.backend import Device
 from latbench.errors import StoreError
-from latbench.measure.request import Subject
-from latbench.measure.session import Failure
-from latbench.measurement import Conditions, Measurement
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.subjects import Failure, Subject
 from latbench.space import SpaceSpec
 from latbench.store import Identity, Store
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from latbench import cli
 from latbench.errors import DataError, LatbenchError, ParseError, StoreError
-from latbench.evaluation.noise import noise_floor
+from latbench.records.noise_floor import noise_floor
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import Imported, export_table, import_table

@@ -12,7 +12,7 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
-from latbench.sklearn_regressors.tree_ensemble import TreeEnsemble
+from latbench.prediction.sklearn.tree_ensemble import TreeEnsemble
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(120, 4)), RNG.normal(size=120)

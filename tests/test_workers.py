@@ -13,10 +13,11 @@ import psutil
 import pytest
 
 from latbench.backend import CompileOptions
-from latbench.measure.request import SessionRequest, Subject
 from latbench.measure.settings import Settings
 from latbench.measure.workers import Workers
+from latbench.measure.workers.request import SessionRequest
 from latbench.model import Model
+from latbench.records.subjects import Subject
 from latbench.space import SpaceSpec
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.testing import NullBackend

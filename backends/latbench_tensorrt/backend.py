@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 
 from latbench.backend import CompileOptions, Device, Fact
+from latbench.devices import nvml
 from latbench.errors import CompileError, OutOfMemoryError, PluginError, reason
-from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.building import CURRENT, check_precision, operators_of
 from latbench_tensorrt.caching import warn
@@ -54,7 +54,7 @@ class TensorRtBackend:
         return Device(gpu.name, "cuda", facts)
 
     def state(self) -> dict[str, Fact]:
-        """Return what `latbench.measure.nvml` tells, and what engines share: its SHA-256, and whether it is frozen."""
+        """Return what `latbench.devices.nvml` tells, and what engines share: its SHA-256, and whether it is frozen."""
         shared = {key: value for engines in self._engines.values() for key, value in engines.state().items()}
         return {**nvml.state(nvml.current_uuid()), **shared}
 

@@ -11,8 +11,8 @@ import onnx
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.model import Model
-from latbench.models.onnx_cast import PRECISIONS as CASTS
-from latbench.models.onnx_cast import cast_onnx
+from latbench.model.onnx_cast import PRECISIONS as CASTS
+from latbench.model.onnx_cast import cast_onnx
 from latbench_tensorrt.caching import SharedCache, warn
 from latbench_tensorrt.engine import Engine, Layer, logged_layers, other_precision
 from latbench_tensorrt.library import Library, load_library

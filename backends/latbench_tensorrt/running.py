@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from latbench.backend import OperatorTime
+from latbench.devices import nvml
 from latbench.errors import CompileError, MeasurementError, OutOfMemoryError
-from latbench.measure import nvml
 from latbench.model import Model
 from latbench_tensorrt.caching import SharedCache, warn
 from latbench_tensorrt.engine import LoadedEngine, is_mixed

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from latbench.backend import CompileOptions, Device
-from latbench.measure.environment import cpu_name
+from latbench.devices.host import cpu_name
 from latbench.model import Model
 from latbench_torch.module import PreparedModule
 from latbench_torch.variant import Variant

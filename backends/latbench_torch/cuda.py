@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import torch
 
 from latbench.backend import CompileOptions, Device, Fact
+from latbench.devices import nvml
 from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError
-from latbench.measure import nvml
 from latbench.model import Model
 from latbench_torch.graph import Graph, side_stream
 from latbench_torch.module import PreparedModule, first_line

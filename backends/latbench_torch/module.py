@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from latbench.backend import OperatorTime
 from latbench.errors import CompileError
 from latbench.model import Model, tensors_of
-from latbench.quiet import quiet
+from latbench.tracing.quiet import quiet
 from latbench_torch.variant import Variant
 
 _PROFILED_RUNS = 5

@@ -19,7 +19,7 @@ from torch.utils.benchmark import Timer
 
 from benchmarks.gpu.job import Job, options
 from benchmarks.gpu.variants import resnet
-from latbench.measure.models import succeeded
+from latbench.measure.one_model.sessions import succeeded
 from latbench.measure.rounds import Task
 from latbench.measure.session import run_session
 from latbench.measure.settings import Settings

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.gpu.job import Job, options
 from latbench import plugins
 from latbench.backend import Compiled, Device
-from latbench.measure.energy import measure_energy
+from latbench.measure.energy.windows import measure_energy
 from latbench.meter import Counter, Meter
 from latbench.model import Model
 

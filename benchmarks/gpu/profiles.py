@@ -8,8 +8,8 @@ from typing import Literal
 
 from benchmarks.gpu.job import Job
 from latbench import plugins
-from latbench.evaluation.comparison import CONSTANT, compare
 from latbench.measure.settings import Settings
+from latbench.prediction.evaluation.comparison import CONSTANT, compare
 from latbench.profiling import Summary, profile_space
 from latbench.store import Store
 

@@ -7,11 +7,12 @@ import zlib
 import numpy as np
 
 from benchmarks.gpu.job import Job, options
-from latbench.evaluation.noise import noise_floor
-from latbench.measure.request import SessionRequest, Subject, references
 from latbench.measure.session import SessionResult
 from latbench.measure.settings import Settings
 from latbench.measure.workers import Workers
+from latbench.measure.workers.request import SessionRequest
+from latbench.records.noise_floor import noise_floor
+from latbench.records.subjects import Subject, references
 from latbench.space import SpaceSpec
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latbench.backend import CompileOptions, Device, check_options
 from latbench.errors import UsageError
 from latbench.model import Model
-from latbench.operators import operators
+from latbench.tracing.operators import operators
 
 SECONDS_PER_FLOP = 1e-10
 

@@ -12,8 +12,8 @@ from latbench.cli.console import out, print_error, print_json, print_table
 from latbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from latbench.evaluation.comparison import Comparison
-    from latbench.profile import Profile
+    from latbench.prediction.evaluation.comparison import Comparison
+    from latbench.records.profile import Profile
 
 
 def run(
@@ -46,8 +46,8 @@ def run(
       latbench compare runs/ort.db --plot runs/predictors.png
       latbench compare runs/cuda.db --target energy_mj
     """
-    from latbench.evaluation.comparison import compare, held_out
-    from latbench.measurement import TARGETS
+    from latbench.prediction.evaluation.comparison import compare, held_out
+    from latbench.records.measurement import TARGETS
     from latbench.report import check_figure, predicted_against_measured, save_figure
     from latbench.store import Store
 

@@ -12,11 +12,11 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_json, print_table
-from latbench.measure.verdict import TOLERANCE
+from latbench.runs.verdict import TOLERANCE
 
 if TYPE_CHECKING:
-    from latbench.measure.runs import Comparison, Run, RunComparison
-    from latbench.measure.verdict import Ratio
+    from latbench.runs import Comparison, Run, RunComparison
+    from latbench.runs.verdict import Ratio
 
 _SHOWN = 10
 
@@ -45,8 +45,8 @@ def run(
       latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.01
       latbench compare-runs runs/before.db runs/after.db --target energy_mj
     """
-    from latbench.measure.runs import compare_runs, read_run
-    from latbench.measurement import TARGETS
+    from latbench.records.measurement import TARGETS
+    from latbench.runs import compare_runs, read_run
 
     quantity = target and TARGETS[target]
     runs = read_run(a, quantity), read_run(b, quantity)

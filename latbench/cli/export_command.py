@@ -25,7 +25,7 @@ def run(
       latbench export runs/ort.db runs/ort.csv
       latbench export runs/cuda.db runs/energy.parquet --target energy_mj
     """
-    from latbench.measurement import TARGETS
+    from latbench.records.measurement import TARGETS
     from latbench.store import Store
     from latbench.tables import export_table
 

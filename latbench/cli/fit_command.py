@@ -32,9 +32,9 @@ def run(
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
       latbench fit runs/cuda.db --target energy_mj --out runs/energy.safetensors
     """
-    from latbench.fitting import fit
-    from latbench.measurement import TARGETS
-    from latbench.predictor_file import save_predictor
+    from latbench.prediction.file import save_predictor
+    from latbench.prediction.fit import fit
+    from latbench.records.measurement import TARGETS
     from latbench.store import Store
 
     with Store(store, quantity=target and TARGETS[target]) as opened:

@@ -13,7 +13,7 @@ from rich.text import Text
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json, print_table
 from latbench.errors import MeasurementError, UsageError
-from latbench.measure.record import ModelRecord, Refusal
+from latbench.measure.one_model.record import ModelRecord, Refusal
 
 
 def run(
@@ -49,8 +49,8 @@ def run(
       latbench measure mypackage.models:make_net --backend cpu --backend onnxruntime --json
     """
     from latbench.backend import CompileOptions
-    from latbench.measure.isolated import measure_source
-    from latbench.measure.record import write_records
+    from latbench.measure.one_model.isolated import measure_source
+    from latbench.measure.one_model.record import write_records
 
     if to is not None and to.suffix != ".json":
         raise UsageError(f"--out {to} is no .json file, which compare-runs reads: name it {to.with_suffix('.json')}")

@@ -31,7 +31,7 @@ def run(
       latbench predict runs/mlp.safetensors --file architectures.txt
       latbench spaces darts --samples 5 | latbench predict runs/mlp.safetensors --file -
     """
-    from latbench.predictor_file import load_predictor
+    from latbench.prediction.file import load_predictor
 
     trained = load_predictor(predictor)
     texts = {f"architecture {number}": text for number, text in enumerate(architectures or [], start=1)}

@@ -15,10 +15,10 @@ from latbench.cli.console import err, out, print_error, print_json, print_table
 from latbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from latbench.prediction.trained import TrainedPredictor
     from latbench.search.campaign import Step
-    from latbench.search.result import SearchResult
+    from latbench.search.strategies.result import SearchResult
     from latbench.search.verification import Verification
-    from latbench.trained_predictor import TrainedPredictor
 
 
 def run(
@@ -53,12 +53,12 @@ def run(
       latbench search runs/mlp.safetensors --targets none,90%,75% --data cifar10.npz --epochs 50 --out runs/cifar
       latbench search runs/mlp.safetensors --targets 1.2 --out runs/fast --json
     """
-    from latbench.predictor_file import load_predictor
+    from latbench.prediction.file import load_predictor
     from latbench.report import check_figure
     from latbench.search.campaign import search_and_verify
-    from latbench.search.data import load_images
-    from latbench.search.result import SearchSettings
-    from latbench.search.training import TrainingSettings
+    from latbench.search.strategies.result import SearchSettings
+    from latbench.search.tasks.images import load_images
+    from latbench.search.tasks.training import TrainingSettings
 
     if plots:
         try:

@@ -30,7 +30,7 @@ def run(
       latbench spaces darts --samples 100 > architectures.txt
     """
     from latbench import plugins
-    from latbench.measure.request import operations
+    from latbench.records.subjects import operations
     from latbench.space import SpaceSpec
 
     if space is None:

@@ -15,8 +15,8 @@ from latbench.backend import Compiled, HasCache
 from latbench.measure.estimate import Visits, fit
 from latbench.measure.gates import disturbed_rounds
 from latbench.measure.settings import Settings
-from latbench.measurement import SubjectKind
 from latbench.model import Model
+from latbench.records.measurement import SubjectKind
 
 MOST_REPEATS = 3
 """How many times the rounds of a session may be, where some of them are disturbed."""

@@ -15,25 +15,15 @@ from typing import Any
 import numpy as np
 
 from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState
+from latbench.devices.host import check_threads, host_facts, host_state
 from latbench.errors import MeasurementError, OutOfMemoryError, UsageError, reason
-from latbench.measure.environment import check_threads, host_facts, host_state
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
 from latbench.measure.gates import flags
 from latbench.measure.rounds import Candidate, Task, visit_in_rounds
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
-from latbench.measurement import Conditions, Measurement, SubjectKind
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A model that could not be measured, and why; `crowded` where memory ran out, which it might not alone."""
-
-    kind: SubjectKind
-    subject: str
-    reason: str
-    replicate: int = 0
-    crowded: bool = False
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.subjects import Failure
 
 
 @dataclass(frozen=True, slots=True)

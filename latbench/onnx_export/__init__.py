@@ -23,8 +23,8 @@ from latbench.errors import ModelError
 from latbench.onnx_export import activations, attention, elementwise, layers, pooling, shaping  # noqa: F401 - they register
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.protobuf import serialise
-from latbench.quiet import quiet
 from latbench.tracing import trace
+from latbench.tracing.quiet import quiet
 
 __all__ = ["FallbackWarning", "Graph", "UnknownOperatorError", "export_onnx", "writes"]
 

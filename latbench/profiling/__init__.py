@@ -12,16 +12,16 @@ from typing import TypeVar
 
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
+from latbench.devices.host import check_threads, divided_cores
 from latbench.errors import LatbenchError, PluginError, UsageError, reason
-from latbench.evaluation.noise import NoiseFloor, noise_floor
-from latbench.measure.energy import EnergySettings
-from latbench.measure.environment import check_threads, divided_cores
-from latbench.measure.request import SessionRequest, Subject, references
-from latbench.measure.session import Failure
+from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.settings import Settings
+from latbench.measure.workers.request import SessionRequest
 from latbench.meter import Meter
 from latbench.profiling.passes import Pass, Progress
 from latbench.profiling.plan import Stretch, plan
+from latbench.records.noise_floor import NoiseFloor, noise_floor
+from latbench.records.subjects import Failure, Subject, references
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from latbench.errors import MeasurementError, StoreError
-from latbench.evaluation.noise import NoiseFloor, noise_floor
 from latbench.measure.between_sessions import BetweenSessions
-from latbench.measure.request import SessionRequest, Subject
-from latbench.measure.session import Failure, SessionResult, timed
+from latbench.measure.session import SessionResult, timed
 from latbench.measure.workers import RunningSession, SessionDiedError, Workers
+from latbench.measure.workers.request import SessionRequest
 from latbench.profiling.plan import Stretch
+from latbench.records.noise_floor import NoiseFloor, noise_floor
+from latbench.records.subjects import Failure, Subject
 from latbench.store import Store
 
 REFERENCE_DEATHS = 3

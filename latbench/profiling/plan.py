@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-from latbench.measure.request import Subject, operations
+from latbench.records.subjects import Subject, operations
 from latbench.space import Architecture, HasEnumerate, SearchSpace
 
 DUPLICATES = 0.03

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from latbench.search.result import Epoch
+    from latbench.search.strategies.result import Epoch
     from latbench.space import SearchSpace
 
 

@@ -1,23 +1,30 @@
-"""Differentiable search: the latency loss, a DARTS search, brief training, and the final measurement."""
+"""Search: objectives, relaxations, strategies, tasks, and campaigns that measure what was found.
 
-from latbench.search.darts import search_architecture
-from latbench.search.data import Images, load_images
-from latbench.search.latency_loss import LatencyLoss
-from latbench.search.result import Epoch, SearchResult, SearchSettings
-from latbench.search.training import TrainingSettings, train_architecture
-from latbench.search.verification import Found, Verification, verify
+The names below load when they are first used.
+"""
 
-__all__ = [
-    "Epoch",
-    "Found",
-    "Images",
-    "LatencyLoss",
-    "SearchResult",
-    "SearchSettings",
-    "TrainingSettings",
-    "Verification",
-    "load_images",
-    "search_architecture",
-    "train_architecture",
-    "verify",
-]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Epoch": "strategies.result",
+    "Found": "verification",
+    "Images": "tasks.images",
+    "LatencyLoss": "latency_loss",
+    "SearchResult": "strategies.result",
+    "SearchSettings": "strategies.result",
+    "TrainingSettings": "tasks.training",
+    "Verification": "verification",
+    "load_images": "tasks.images",
+    "search_architecture": "strategies.darts",
+    "train_architecture": "tasks.training",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latbench.search' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"latbench.search.{_HOMES[name]}"), name)

@@ -16,21 +16,22 @@ import torch
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
 from latbench.errors import PluginError, UsageError
-from latbench.measure import EnergySettings, measure_architectures
+from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.settings import Settings
-from latbench.measurement import Measurement
 from latbench.meter import Meter
-from latbench.search.darts import search_architecture
+from latbench.profiling.architectures import measure_architectures
+from latbench.records.measurement import Measurement
 from latbench.search.latency_loss import LatencyLoss
-from latbench.search.result import Epoch, SearchResult, SearchSettings
-from latbench.search.training import TrainingSettings, train_architecture
+from latbench.search.strategies.darts import search_architecture
+from latbench.search.strategies.result import Epoch, SearchResult, SearchSettings
+from latbench.search.tasks.training import TrainingSettings, train_architecture
 from latbench.search.verification import Found, Verification, verify
 from latbench.space import Architecture
 
 if TYPE_CHECKING:
-    from latbench.search.data import Images
+    from latbench.prediction.trained import TrainedPredictor
+    from latbench.search.tasks.images import Images
     from latbench.space import SearchSpace
-    from latbench.trained_predictor import TrainedPredictor
 
 NO_TARGET = "none"
 

@@ -21,7 +21,7 @@ Penalty = Literal["linear", "hinge"]
 
 
 class SpacePredictor(Protocol):
-    """A predictor with its space and its unit: `latbench.trained_predictor.TrainedPredictor`, or a user's own class."""
+    """A predictor with its space and its unit, such as `latbench.prediction.trained.TrainedPredictor`."""
 
     @property
     def space(self) -> SearchSpace:

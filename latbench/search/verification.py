@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from latbench.errors import UsageError
-from latbench.measurement import Measurement
+from latbench.records.measurement import Measurement
 from latbench.space import Architecture
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class EncodingPredictor(Protocol):
-    """A predictor of architectures that knows its space and its unit: `latbench.trained_predictor.TrainedPredictor`."""
+    """A predictor of architectures with a space and a unit, as `latbench.prediction.trained.TrainedPredictor` is."""
 
     @property
     def space(self) -> SearchSpace:

@@ -19,10 +19,9 @@ import psutil
 from numpy.typing import NDArray
 
 from latbench.errors import StoreError
-from latbench.measure.request import Subject
-from latbench.measure.session import Failure
-from latbench.measurement import Conditions, Measurement
-from latbench.profile import Profile
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.profile import Profile
+from latbench.records.subjects import Failure, Subject
 from latbench.space import SpaceSpec
 from latbench.store.file import StoreFile
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latbench.errors import DataError
-from latbench.measurement import Measurement
+from latbench.records.measurement import Measurement
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import Store
 from latbench.tables import file, foreign, own

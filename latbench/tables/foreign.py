@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from latbench.backend import Device
 from latbench.errors import DataError, ParseError
-from latbench.measurement import Conditions, Measurement
+from latbench.records.measurement import Conditions, Measurement
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import IMPORTED, Identity
 from latbench.tables.file import place

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latbench.errors import DataError, LatbenchError, reason
-from latbench.measurement import Conditions, Measurement
-from latbench.profile import Profile
+from latbench.records.measurement import Conditions, Measurement
+from latbench.records.profile import Profile
 from latbench.space import SpaceSpec
 from latbench.store import Identity
 from latbench.tables.file import place

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from latbench.backend import Device
-from latbench.measurement import Conditions, Measurement, SubjectKind
-from latbench.profile import Profile
+from latbench.records.measurement import Conditions, Measurement, SubjectKind
+from latbench.records.profile import Profile
 from latbench.space import SpaceSpec
 
 

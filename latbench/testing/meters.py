@@ -44,7 +44,7 @@ class NullMeter:
 class ScriptedMeter:
     """A meter, its clock and the device in one: nothing takes real time, and what is counted is known.
 
-    Give `now` and `sleep` to `latbench.measure.energy.measure_energy`, and run a `model`.
+    Give `now` and `sleep` to `latbench.measure.energy.windows.measure_energy`, and run a `model`.
 
     Args:
         idle_w: what the device draws at any moment.

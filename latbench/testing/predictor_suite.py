@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from latbench.fitting import fit
-from latbench.measurement import Measurement
 from latbench.plugins import PREDICTORS, configure
+from latbench.prediction.file import load_predictor, save_predictor
+from latbench.prediction.fit import fit
 from latbench.predictor import DifferentiablePredictor, UsesColumnFacts
-from latbench.predictor_file import load_predictor, save_predictor
+from latbench.records.measurement import Measurement
 from latbench.testing.additive_profile import additive_profile
 
 

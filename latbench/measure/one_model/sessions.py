@@ -1,0 +1,186 @@
+"""Measure one model, on one backend or several.
+
+Nothing rides along that could tell the machine's drift from the model, and a model may outlast any drift that a session
+sees. So each backend gets several short sessions, in turns with the others, each of which compiles afresh: their
+disagreement, memory layout and drift between them included, is what the interval comes from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from latbench import plugins
+from latbench.backend import Backend, CompileOptions
+from latbench.errors import LatbenchError, MeasurementError
+from latbench.measure.estimate import QUANTILE
+from latbench.measure.gates import FLAGS
+from latbench.measure.one_model.inspection import inspect_model
+from latbench.measure.one_model.record import ModelRecord, Refusal
+from latbench.measure.rounds import Task
+from latbench.measure.session import Notify, SessionResult, run_session
+from latbench.measure.settings import Settings
+from latbench.model import Model
+from latbench.records.measurement import Conditions, Measurement
+
+SESSIONS = 5
+_HALF_WIDTH = 1.46
+"""Half-width of the 95% interval of the lower quartile of five normal numbers, in standard deviations; simulated."""
+
+DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
+"""Of one session, of which there are several: 24 rounds, or fewer of a slow model."""
+
+
+def measure_model(
+    model: Model,
+    backend: str | Backend,
+    *,
+    options: CompileOptions | None = None,
+    settings: Settings = DEFAULT,
+    seed: int = 0,
+) -> Measurement:
+    """Measure one model in this process.
+
+    Args:
+        model: what to measure.
+        backend: plug-in name, ``module:Class``, or a backend.
+        options: how it is compiled.
+        settings: how each of the sessions measures.
+        seed: recorded.
+
+    Raises:
+        UsageError: an unknown backend, options that it refuses.
+        MeasurementError: the model cannot be compiled or run.
+    """
+    target: Backend = plugins.configure(plugins.BACKENDS, backend, {}) if isinstance(backend, str) else backend
+    (result,) = _in_turns(model, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
+    if isinstance(result, Refusal):
+        raise result.error
+    return result[1]
+
+
+def measure_on_backends(
+    model: Model,
+    backends: Sequence[str],
+    *,
+    options: CompileOptions | None = None,
+    settings: Settings = DEFAULT,
+    seed: int = 0,
+    with_operators: bool = False,
+    notify: Notify = lambda phase, index: None,
+) -> list[ModelRecord | Refusal]:
+    """Measure one model on several backends in this process, their sessions in turns, and all that they tell of it.
+
+    A backend that is missing, refuses the model or fails on it does not keep the others from it.
+
+    Args:
+        model: what to measure.
+        backends: distinct plug-in names or ``module:Class``; the result has their order.
+        options: how it is compiled.
+        settings: how each of the sessions measures.
+        seed: recorded.
+        with_operators: whether to profile the operators, where a backend can.
+        notify: hears of the phases of each session.
+    """
+    options = options or CompileOptions()
+    results: dict[str, ModelRecord | Refusal] = {}
+    targets: dict[str, Backend] = {}
+    for name in backends:
+        try:
+            targets[name] = plugins.configure(plugins.BACKENDS, name, {})
+        except LatbenchError as error:
+            results[name] = Refusal(name, error)
+    inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
+    for name, result in _in_turns(model, targets, options, settings, seed=seed, notify=notify).items():
+        if isinstance(result, Refusal):
+            results[name] = result
+            continue
+        inspection = inspect_model(model, targets[name], options, with_operators=with_operators)
+        # The record says what loads the backend again, which for a class that is not installed is not its name.
+        results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
+    return [results[name] for name in dict.fromkeys(backends)]
+
+
+def succeeded(result: SessionResult) -> SessionResult:
+    """Return a session's result.
+
+    Raises:
+        MeasurementError: one of its models could not be measured.
+    """
+    if result.failures:
+        failure = result.failures[0]
+        raise MeasurementError(f"cannot measure {failure.subject}: {failure.reason}")
+    return result
+
+
+def session_name() -> str:
+    """Return a name that no other session has."""
+    return uuid.uuid4().hex[:12]
+
+
+def _in_turns(
+    model: Model,
+    backends: Mapping[str, Backend],
+    options: CompileOptions,
+    settings: Settings,
+    *,
+    seed: int,
+    notify: Notify = lambda phase, index: None,
+) -> dict[str, tuple[Conditions, Measurement] | Refusal]:
+    """Run the sessions of each backend."""
+    task, session = Task("model", model.name, lambda: model), session_name()
+    conditions: dict[str, Conditions] = {}
+    measured: dict[str, list[Measurement]] = {name: [] for name in backends}
+    refused: dict[str, Refusal] = {}
+    for turn in range(SESSIONS):
+        for name, backend in backends.items():
+            if name in refused:
+                continue
+            try:
+                result = succeeded(
+                    run_session(backend, [task], options, settings, seed=seed + turn, session=session, notify=notify)
+                )
+            except LatbenchError as error:
+                refused[name] = Refusal(name, error)
+                continue
+            assert result.conditions is not None
+            conditions[name] = result.conditions
+            measured[name].append(result.measurements[0])
+        settings = dataclasses.replace(settings, verify="none")
+    return {
+        name: refused.get(name) or (conditions[name], combine(measured[name], settings.half_width)) for name in backends
+    }
+
+
+def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
+    """Return one measurement from those of `SESSIONS` sessions.
+
+    Its value is their lower quartile, like that of the visits in a session: what disturbs a machine only ever slows it.
+
+    Args:
+        sessions: of one model on one backend.
+        half_width: relative half-width beyond which the result is flagged ``unstable``.
+    """
+    logs = np.log([m.value for m in sessions])
+    value = float(np.exp(np.quantile(logs, QUANTILE)))
+    half = _HALF_WIDTH * float(logs.std(ddof=1))
+    walls = [m.wall for m in sessions if m.wall is not None]
+    return dataclasses.replace(
+        sessions[0],
+        value=value,
+        low=value * float(np.exp(-half)),
+        high=value * float(np.exp(half)),
+        blocks=tuple(block for m in sessions for block in m.blocks),
+        wall=float(np.median(walls)) if walls else None,
+        flags=(*(("unstable",) if half > half_width else ()), *_backend_flags(sessions)),
+        compile_ms=float(np.median([m.compile_ms for m in sessions])),
+        timing_ms=sum(m.timing_ms for m in sessions),
+    )
+
+
+def _backend_flags(sessions: Sequence[Measurement]) -> list[str]:
+    """Return the flags that the backend raised; with one model alone, a session takes all that moves for drift."""
+    return list(dict.fromkeys(flag for m in sessions for flag in m.flags if flag not in FLAGS))

@@ -1,0 +1,236 @@
+"""Worker processes for sessions: a crash, a hang or a lack of memory costs one session, never the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from latbench import errors
+from latbench.errors import MeasurementError, WorkerDiedError
+from latbench.measure.settings import Settings
+
+Result_co = TypeVar("Result_co", covariant=True)
+
+
+PID = struct.Struct("q")
+"""How process numbers are written to and read from the process that starts workers."""
+
+
+class Request(Protocol[Result_co]):
+    """What a worker can be asked for: a class of a module, with ``from_json`` and ``run``."""
+
+    @property
+    def settings(self) -> Settings:
+        """How it is measured: a session may take as long as it is allowed to be timed."""
+        ...
+
+    def to_json(self) -> str:
+        """Write the request as one line of JSON."""
+        ...
+
+    def read_result(self, values: Mapping[str, Any]) -> Result_co:
+        """Read the result that the worker wrote."""
+        ...
+
+
+class SessionDiedError(WorkerDiedError):
+    """A worker died. `index` is the subject that it was compiling, None once it was timing all of them."""
+
+    def __init__(self, message: str, index: int | None) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class Workers:
+    """Runs sessions in processes of their own, forked from one that has the heavy imports done.
+
+    A context manager; leaving it ends every process. No process outlives the one that made it.
+    """
+
+    def __enter__(self) -> Self:
+        self._control, theirs = socket.socketpair()
+        self._connections: dict[int, socket.socket] = {}
+        self._stderr = tempfile.TemporaryFile("w+b")
+        with theirs:
+            self._zygote = subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", "latbench.measure.workers.zygote", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                # Ctrl-C reaches the parent alone, which decides what happens to a session in flight.
+                start_new_session=True,
+                env=_environment(),
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pid, connection in self._connections.items():
+            connection.close()
+            _kill(pid)
+        self._control.close()
+        self._zygote.kill()
+        self._zygote.wait()
+        self._stderr.close()
+
+    def start(self, request: Request[Result_co]) -> RunningSession[Result_co]:
+        """Start a session: it compiles, on cores that no session is timed on, and then waits to be asked for."""
+        ours, theirs = socket.socketpair()
+        spoken = self._stderr.seek(0, os.SEEK_END)
+        with theirs:
+            pid = self._ask(b"f", theirs.fileno())
+        self._connections[pid] = ours
+        kind = type(request)
+        ours.sendall(f"{kind.__module__}:{kind.__name__} {request.to_json()}\n".encode())
+        return RunningSession(self, pid, ours, request, spoken)
+
+    def run(self, request: Request[Result_co], *, timeout: float = 120.0) -> Result_co:
+        """Run one session from start to end; see `RunningSession.result`."""
+        return self.start(request).result(timeout=timeout)
+
+    def wait(self, pid: int, spoken: int) -> str:
+        """Wait for the end of a worker and say how it came; `spoken` is where its part of the error stream begins."""
+        status = self._ask(b"w" + PID.pack(pid))
+        del self._connections[pid]
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            cause = f"the worker was killed by {signal.Signals(number).name}"
+            cause += " (out of memory?)" if number == signal.SIGKILL else ""
+        else:
+            cause = f"the worker exited with {os.waitstatus_to_exitcode(status)}"
+        words = self._last_words(spoken)
+        return f"{cause}: {words}" if words else cause
+
+    def _ask(self, message: bytes, *descriptors: int) -> int:
+        try:
+            socket.send_fds(self._control, [message], descriptors)
+            answer: int = PID.unpack(self._control.recv(PID.size))[0]
+        except (OSError, struct.error) as error:
+            words = self._last_words(0) or "it left no message"
+            raise WorkerDiedError(f"the process that starts workers died: {words}") from error
+        return answer
+
+    def _last_words(self, start: int) -> str:
+        self._stderr.seek(start)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else ""
+
+
+class RunningSession(Generic[Result_co]):
+    """A session in a worker process."""
+
+    def __init__(
+        self, workers: Workers, pid: int, connection: socket.socket, request: Request[Result_co], spoken: int
+    ) -> None:
+        self._workers, self._pid, self._connection, self._spoken = workers, pid, connection, spoken
+        self._request = request
+
+    def result(self, *, timeout: float = 120.0) -> Result_co:
+        """Let the session be timed and return what it measured.
+
+        Args:
+            timeout: seconds that one model may take to compile, and that timing may exceed its own limit.
+
+        Raises:
+            SessionDiedError: the worker crashed, hung or was killed.
+            LatbenchError: the worker refused the request.
+        """
+        with self._connection:
+            try:
+                result = self._converse(timeout)
+            except _EndedError as ended:
+                _kill(self._pid)
+                cause = self._workers.wait(self._pid, self._spoken)
+                raise SessionDiedError(ended.reason or cause, ended.index) from None
+            except BaseException:
+                _kill(self._pid)
+                raise
+        self._workers.wait(self._pid, self._spoken)
+        return result
+
+    def _converse(self, timeout: float) -> Result_co:
+        index: int | None = None
+        doing, limit = "starting", timeout
+        lines = _Lines(self._connection)
+        while True:
+            try:
+                event = lines.next(limit)
+            except TimeoutError:
+                words = f"no answer for {limit:g} s while {doing}: give --timeout a larger value"
+                raise _EndedError(index, words) from None
+            if event is None:
+                raise _EndedError(index)
+            match event["event"]:
+                case "compiling" | "warming":
+                    index, doing = event["index"], "compiling"
+                case "compiled":
+                    self._send(b"time\n", index)
+                case "timing":
+                    index, doing, limit = None, "timing", timeout + self._request.settings.max_seconds
+                case "finished":
+                    return self._request.read_result(event["result"])
+                case "refused":
+                    raise getattr(errors, event["error"], MeasurementError)(event["message"])
+                case _:
+                    raise _EndedError(index, event["message"])
+
+    def _send(self, line: bytes, index: int | None) -> None:
+        try:
+            self._connection.sendall(line)
+        except OSError:
+            raise _EndedError(index) from None
+
+
+class _EndedError(Exception):
+    def __init__(self, index: int | None, reason: str = "") -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason
+
+
+class _Lines:
+    """JSON lines from a socket, each within a time limit."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._buffer = b""
+
+    def next(self, seconds: float) -> dict[str, Any] | None:
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            self._connection.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                data = self._connection.recv(1 << 16)
+            except ConnectionResetError:
+                return None
+            if not data:
+                return None
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        event: dict[str, Any] = json.loads(line)
+        return event
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of a worker: the caller's import path, and no thread pools that spin beside a timed run."""
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+
+def _kill(pid: int) -> None:
+    """Kill a worker, and what it has started."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS may not signal a group that is dead already
+        os.killpg(pid, signal.SIGKILL)

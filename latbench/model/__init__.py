@@ -1,0 +1,145 @@
+"""What gets measured: sample inputs, and the same network as a torch module and as an ONNX file."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from latbench.errors import ModelError
+from latbench.model.inputs import Inputs, complete_inputs, sample_input
+from latbench.model.onnx_file import read_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from latbench.space import Architecture, Operation, SearchSpace
+
+
+class Model:
+    """A network with its sample inputs; the module is built and the ONNX file written once, when first asked for.
+
+    Args:
+        name: what the measurement is filed under; for an architecture its string form.
+        inputs: sample inputs by name, batch first, in the order of the module's arguments.
+        module: builds the torch module (in eval mode); None for a model that came as an ONNX file.
+        onnx: gives the ONNX file; None writes it from the module.
+
+    Attributes:
+        build_ms: time spent so far on building the module and writing the ONNX file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Inputs,
+        *,
+        module: Callable[[], nn.Module] | None = None,
+        onnx: Callable[[], bytes] | None = None,
+    ) -> None:
+        if module is None and onnx is None:
+            raise TypeError("a Model needs a module or an ONNX file")
+        self.name = name
+        self.inputs = dict(inputs)
+        self.build_ms = 0.0
+        self._build_module = module
+        self._read_onnx = onnx
+
+    @classmethod
+    def from_module(cls, module: nn.Module, inputs: Inputs, *, name: str = "") -> Model:
+        """Wrap a torch module; it is measured in eval mode."""
+        return cls(name or type(module).__name__, inputs, module=module.eval)
+
+    @classmethod
+    def from_architecture(cls, space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
+        """Build an architecture of a search space for inputs of ``(batch, *space.input_shape)``."""
+        inputs = {"x": sample_input((batch, *space.input_shape))}
+        return cls(str(architecture), inputs, module=lambda: space.build(architecture).eval())
+
+    @classmethod
+    def from_operation(cls, space: SearchSpace, operation: Operation, *, batch: int = 1) -> Model:
+        """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
+        inputs = {"x": sample_input((batch, *operation.input_shape))}
+        return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
+
+    @classmethod
+    def from_onnx(cls, path: str | Path, inputs: Inputs | None = None) -> Model:
+        """Read an ONNX file; the samples that are not given are drawn from its declared shapes.
+
+        Raises:
+            ModelError: the file is missing or not ONNX, a sample does not fit, or an input has a free dimension and no
+                sample.
+        """
+        path = Path(path)
+        file = read_onnx(path)
+        return cls(path.name, complete_inputs(path.name, file.inputs, inputs or {}), onnx=lambda: file.data)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The torch module in eval mode.
+
+        Raises:
+            ModelError: the model came as an ONNX file.
+        """
+        if self._build_module is None:
+            raise ModelError(
+                f"{self.name} came as an ONNX file and has no torch module: "
+                "measure it on a backend that runs ONNX, or give a 'module:factory'"
+            )
+        start = time.perf_counter()
+        module = self._build_module()
+        self.build_ms += (time.perf_counter() - start) * 1e3
+        return module
+
+    @property
+    def has_module(self) -> bool:
+        """Whether `module` can be asked for."""
+        return self._build_module is not None
+
+    @cached_property
+    def onnx(self) -> bytes:
+        """The network as an ONNX file, written from the module unless it came as one."""
+        if self._read_onnx is not None:
+            return self._read_onnx()
+        from latbench.onnx_export import export_onnx
+
+        module = self.module
+        start = time.perf_counter()
+        data = export_onnx(module, self.inputs)
+        self.build_ms += (time.perf_counter() - start) * 1e3
+        return data
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the ONNX file, weights included; empty while no backend has asked for the file."""
+        return hashlib.sha256(self.onnx).hexdigest() if "onnx" in self.__dict__ else ""
+
+    def reference_outputs(self) -> list[NDArray[Any]]:
+        """Return the module's own outputs for the sample inputs, what every compiled form is held against."""
+        import torch
+
+        with torch.inference_mode():
+            result = self.module(*(torch.from_numpy(value) for value in self.inputs.values()))
+        return [output.numpy() for output in tensors_of(result)]
+
+
+def tensors_of(result: Any) -> Iterator[Tensor]:
+    """Yield the tensors that a module returns, out of tuples, lists and dicts, in their order.
+
+    Raises:
+        ModelError: it returns something else too.
+    """
+    from torch import Tensor
+
+    if isinstance(result, Tensor):
+        yield result
+    elif isinstance(result, tuple | list | Mapping):
+        for item in result.values() if isinstance(result, Mapping) else result:
+            yield from tensors_of(item)
+    else:
+        raise ModelError(f"the module returns a {type(result).__name__}: wrap it so that it returns tensors")

@@ -1,0 +1,112 @@
+"""The state of a search on disk: one safetensors file, replaced atomically after every epoch.
+
+Tensors hold the supernet and both optimisers, the header the identity of the search and its history as JSON.
+Random states are not stored: every epoch draws from a generator of its own (`latbench.search.strategies.darts`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from latbench.errors import UsageError
+from latbench.search.strategies.result import Epoch
+
+Identity = Mapping[str, str | int | float | None]
+"""What must be equal for a search to continue another: space, images, settings, latency loss."""
+
+
+_ENTRY = "search"
+"""The entry of the file's header that is ours."""
+
+
+class Checkpoint:
+    """A checkpoint file of one search.
+
+    Args:
+        folder: where it lies; made if missing.
+        identity: of the search that reads and writes it.
+
+    Raises:
+        UsageError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path, identity: Identity) -> None:
+        self.path = Path(folder) / "checkpoint.safetensors"
+        self.identity = identity
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+    def save(self, supernet: nn.Module, optimizers: Sequence[Optimizer], history: Sequence[Epoch]) -> None:
+        """Write the state; whoever reads meanwhile sees the old file or the new one.
+
+        Raises:
+            UsageError: the folder is read-only or full; the old file stays as it was.
+        """
+        tensors = {f"supernet/{name}": tensor for name, tensor in supernet.state_dict().items()}
+        for index, optimizer in enumerate(optimizers):
+            for parameter, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{index}/{parameter}/{name}": tensor for name, tensor in state.items()}
+        # One entry: safetensors does not keep the order of several, and equal states give equal files.
+        header = {_ENTRY: json.dumps({"identity": self.identity, "history": [asdict(epoch) for epoch in history]})}
+        data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, header)
+        partial = self.path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        except OSError as error:
+            raise UsageError(f"cannot write {self.path}: {error.strerror}; free the folder and run it again") from error
+
+    def restore(self, supernet: nn.Module, optimizers: Sequence[Optimizer]) -> list[Epoch]:
+        """Restore the state and return the history; without a file nothing changes and the history is empty.
+
+        Raises:
+            UsageError: the file is no checkpoint, or that of another search: the message names what differs.
+        """
+        if not self.path.exists():
+            return []
+        header, tensors = self._read()
+        for name in self.identity.keys() | header["identity"].keys():
+            there, here = header["identity"].get(name), self.identity.get(name)
+            if there != here:
+                raise UsageError(
+                    f"{self.path} belongs to another search: {name} is {there!r} there and {here!r} here; "
+                    "choose another folder"
+                )
+        supernet.load_state_dict(_below("supernet/", tensors))
+        for index, optimizer in enumerate(optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _below(f"optimizer/{index}/", tensors).items():
+                parameter, _, key = name.partition("/")
+                state.setdefault(int(parameter), {})[key] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        return [Epoch(**{**epoch, "encoding": tuple(epoch["encoding"])}) for epoch in header["history"]]
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get(_ENTRY, "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, ValueError, OSError) as error:
+            raise UsageError(f"{self.path} cannot be read ({error}): delete it to start the search again") from error
+        if not header:
+            raise UsageError(f"{self.path} is no checkpoint of a search: choose another folder")
+        return header, tensors
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

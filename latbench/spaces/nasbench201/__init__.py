@@ -1,0 +1,164 @@
+"""The NAS-Bench-201 search space (Dong & Yang, ICLR 2020): one cell of six edges, stacked in three stages."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latbench.space import Column, Operation
+from latbench.spaces.cells.checks import check_alphas, check_config, check_temperature
+from latbench.spaces.cells.one_hot import chosen_operations, one_hot
+from latbench.spaces.nasbench201.cell import ALPHA_SHAPES, EDGES, OPERATIONS, NasBench201Cell, parse_cell
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from latbench.spaces.cells.network import CellSupernet
+
+STAGES = 3
+
+_EDGE_NAMES = tuple(f"{source}->{node}" for source, node in EDGES)
+
+
+@dataclass(frozen=True)
+class NasBench201Space:
+    """The NAS-Bench-201 search space; an encoding is 6 edges x 5 operations, ``none`` being one of them.
+
+    Args:
+        cells: how many cells each of the three stages has.
+        channels: channels of the first stage; each later one doubles them and halves the size.
+        image: height and width of the input, a multiple of 4.
+        classes: how many classes the head tells apart.
+
+    Raises:
+        UsageError: an invalid configuration.
+    """
+
+    cells: int = 5
+    channels: int = 16
+    image: int = 32
+    classes: int = 10
+
+    name: ClassVar[str] = "nasbench201"
+
+    def __post_init__(self) -> None:
+        limits = {"image": {"multiple_of": 4}, "classes": {"minimum": 2}}
+        for field in fields(self):
+            check_config(self.name, field.name, getattr(self, field.name), **limits.get(field.name, {}))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """``(3, image, image)``."""
+        return 3, self.image, self.image
+
+    @property
+    def alpha_shapes(self) -> tuple[tuple[int, int], ...]:
+        """``(6, 5)``."""
+        return ALPHA_SHAPES
+
+    @cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """The 30 columns: edge, operation."""
+        return tuple(
+            Column(f"{edge}/{kind}", kind, self._operations(kind)) for edge in _EDGE_NAMES for kind in OPERATIONS
+        )
+
+    def enumerate(self) -> Iterator[NasBench201Cell]:
+        """Yield all 15,625 architectures, the last edge changing fastest."""
+        return (NasBench201Cell(operations) for operations in itertools.product(OPERATIONS, repeat=len(EDGES)))
+
+    def sample(self, n: int, *, seed: int) -> list[NasBench201Cell]:
+        """Draw `n` architectures uniformly and independently."""
+        choices = np.random.default_rng(seed).integers(len(OPERATIONS), size=(n, len(EDGES)))
+        return [_cell(row) for row in choices]
+
+    def parse(self, text: str) -> NasBench201Cell:
+        """Parse the benchmark's string, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+
+        Raises:
+            ParseError: the message names the node and the column of the text.
+        """
+        return parse_cell(text)
+
+    def canonical(self, architecture: NasBench201Cell) -> str:
+        """Return the benchmark's own text of the unique structure; the 15,625 cells have 6,466 of them."""
+        return architecture.canonical()
+
+    def encode(self, architectures: Sequence[NasBench201Cell]) -> NDArray[np.float32]:
+        """Return one-hot encodings ``(n, 30)``."""
+        choices = [[OPERATIONS.index(kind) for kind in cell.operations] for cell in architectures]
+        return one_hot(np.array(choices, dtype=np.int64).reshape(-1, len(EDGES)), len(OPERATIONS))
+
+    def decode(self, encoding: NDArray[np.floating]) -> NasBench201Cell:
+        """Return the architecture of one encoding ``(30,)``.
+
+        Raises:
+            ShapeError: another length.
+            ParseError: an edge is not one-hot.
+        """
+        return _cell(chosen_operations(encoding, _EDGE_NAMES, len(OPERATIONS)))
+
+    def build(self, architecture: NasBench201Cell) -> nn.Module:
+        """Return the benchmark's network; every operation but ``none`` runs, also where no live path leads."""
+        from latbench.spaces.nasbench201.network import build_network
+
+        return build_network(architecture, self.stages(), self.cells, self.classes)
+
+    def build_operation(self, operation: Operation) -> nn.Module:
+        """Return one operation as `build` uses it.
+
+        Raises:
+            ParseError: the space has no operation of this kind.
+        """
+        from latbench.spaces.nasbench201.network import build_operation
+
+        return build_operation(operation)
+
+    def supernet(self) -> CellSupernet:
+        """Return the benchmark's search network: batch norm in the cells without scale and shift."""
+        from latbench.spaces.nasbench201.network import build_supernet
+
+        return build_supernet(self.stages(), self.cells, self.classes)
+
+    def relax(self, alphas: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
+        """Return the encoding ``(30,)``: on every edge the softmax of ``alphas / temperature``.
+
+        Every edge runs one operation (``none`` is an ordinary one), so the softmax is its probability already.
+
+        Raises:
+            ShapeError: the alphas are not one of ``(6, 5)``.
+            UsageError: the temperature is not positive.
+        """
+        check_alphas(self.name, alphas, self.alpha_shapes)
+        check_temperature(temperature)
+        return (alphas[0] / temperature).softmax(dim=-1).flatten()
+
+    def derive(self, alphas: Sequence[Tensor]) -> NasBench201Cell:
+        """Return the cell with the most probable operation on every edge, ``none`` included.
+
+        Raises:
+            ShapeError: the alphas are not one of ``(6, 5)``.
+        """
+        check_alphas(self.name, alphas, self.alpha_shapes)
+        return _cell(alphas[0].argmax(dim=-1).tolist())
+
+    def stages(self) -> list[tuple[int, int]]:
+        """Return ``(channels, size)`` of the cells of each stage."""
+        return [(self.channels * 2**stage, self.image // 2**stage) for stage in range(STAGES)]
+
+    def _operations(self, kind: str) -> Counter[Operation]:
+        # The identity costs nothing.
+        if kind in ("none", "skip_connect"):
+            return Counter()
+        return Counter({Operation(kind, channels, channels, size): self.cells for channels, size in self.stages()})
+
+
+def _cell(choices: Sequence[int] | NDArray[np.integer]) -> NasBench201Cell:
+    return NasBench201Cell(tuple(OPERATIONS[choice] for choice in choices))

@@ -14,7 +14,7 @@ from latbench.tracing.operators import Operator, operators
 
 
 def only(module: nn.Module, *shapes: tuple[int, ...]) -> Operator:
-    (operator,) = operators(module, {f"x{i}": np.zeros(shape, np.float32) for i, shape in enumerate(shapes)})
+    (operator,) = operators(module.eval(), {f"x{i}": np.zeros(shape, np.float32) for i, shape in enumerate(shapes)})
     return operator
 
 

@@ -8,31 +8,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
-from torch import Tensor
 
-from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
-from latbench.onnx_export.layers import per_channel
+from latbench.onnx_export.elementwise import choose, clip, operand
+from latbench.onnx_export.graph import Graph, Input, element_type, homes, writes
+from latbench.onnx_export.normalisation import per_channel
 from latbench.tracing import Node
 
 
 @writes(F.relu6)
 def relu6(graph: Graph, x: Node, inplace: bool = False) -> Any:
     """Write a ReLU that is cut off at 6."""
-    return clamp(graph, x, 0, 6)
+    return clip(graph, x, 0, 6, x.dtype)
 
 
 @writes(F.hardtanh)
 def hardtanh(graph: Graph, x: Node, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> Any:
     """Write a clamp; `torch.nn.ReLU6` calls this too."""
-    return clamp(graph, x, min_val, max_val)
-
-
-@writes(torch.clamp, Tensor.clamp, torch.clip, Tensor.clip)
-def clamp(graph: Graph, x: Node, min: float | None = None, max: float | None = None) -> Any:
-    """Write a clamp to two numbers."""
-    if min is None or not isinstance(max, int | float | None):
-        raise UnknownOperatorError
-    return graph.add("Clip", x, graph.scalar(min, x.dtype), None if max is None else graph.scalar(max, x.dtype))
+    return clip(graph, x, min_val, max_val, x.dtype)
 
 
 @writes(F.leaky_relu)
@@ -41,15 +33,58 @@ def leaky_relu(graph: Graph, x: Node, negative_slope: float = 0.01, inplace: boo
     return graph.add("LeakyRelu", x, alpha=float(negative_slope))
 
 
+@writes(*homes("rrelu"))
+def rrelu(
+    graph: Graph, x: Node, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Any:
+    """Write a leaky ReLU whose slope is the middle of the range that training draws from."""
+    return graph.add("LeakyRelu", x, alpha=(lower + upper) / 2)
+
+
 @writes(F.elu)
 def elu(graph: Graph, x: Node, alpha: float = 1.0, inplace: bool = False) -> Any:
     """Write an ELU."""
     return graph.add("Elu", x, alpha=float(alpha))
 
 
-@writes(F.prelu, Tensor.prelu)
-def prelu(graph: Graph, x: Node, weight: Tensor) -> Any:
+@writes(*homes("selu"))
+def selu(graph: Graph, x: Node, inplace: bool = False) -> Any:
+    """Write a SELU."""
+    return graph.add("Selu", x)
+
+
+@writes(*homes("celu"))
+def celu(graph: Graph, x: Node, alpha: float = 1.0, inplace: bool = False) -> Any:
+    """Write a CELU."""
+    return graph.add("Celu", x, alpha=float(alpha))
+
+
+@writes(*homes("threshold"))
+def threshold(graph: Graph, x: Node, threshold: float, value: float, inplace: bool = False) -> Any:
+    """Write a constant for what is not above a threshold."""
+    above = graph.add("Greater", x, graph.scalar(threshold, x.dtype))
+    return choose(graph, above, x, value, x.dtype)
+
+
+@writes(*homes("hardshrink"))
+def hardshrink(graph: Graph, x: Node, lambd: float = 0.5) -> Any:
+    """Write zero for what is small."""
+    large = graph.add("Greater", graph.add("Abs", x), graph.scalar(lambd, x.dtype))
+    return choose(graph, large, x, 0.0, x.dtype)
+
+
+@writes(F.softshrink)
+def softshrink(graph: Graph, x: Node, lambd: float = 0.5) -> Any:
+    """Write everything closer to zero, and zero for what is small."""
+    return graph.add("Shrink", x, lambd=float(lambd), bias=float(lambd))
+
+
+@writes(*homes("prelu"))
+def prelu(graph: Graph, x: Node, weight: Any) -> Any:
     """Write a ReLU with a learned slope for each channel."""
+    if isinstance(weight, Node):
+        shape = (-1, *(1,) * max(len(x.shape) - 2, 0)) if len(x.shape) > 1 else (-1,)
+        return graph.add("PRelu", x, graph.add("Reshape", weight, graph.integers(*shape)))
     return graph.add("PRelu", x, per_channel(graph, weight, x))
 
 
@@ -71,12 +106,22 @@ def mish(graph: Graph, x: Node, inplace: bool = False) -> Any:
     return graph.add("Mul", x, graph.add("Tanh", graph.add("Softplus", x)))
 
 
+@writes(F.logsigmoid)
+def logsigmoid(graph: Graph, x: Node) -> Any:
+    """Write ``-softplus(-x)``."""
+    return graph.add("Neg", graph.add("Softplus", graph.add("Neg", x)))
+
+
 @writes(F.softplus)
 def softplus(graph: Graph, x: Node, beta: float = 1, threshold: float = 20) -> Any:
-    """Write ``log(1 + exp(x))``."""
+    """Write ``log(1 + exp(beta * x)) / beta``, and `x` itself where ``beta * x`` is above the threshold."""
+    scaled: Input = x if beta == 1 else graph.add("Mul", x, graph.scalar(beta, x.dtype))
+    smooth = graph.add("Softplus", scaled)
     if beta != 1:
-        raise UnknownOperatorError
-    return graph.add("Softplus", x)
+        smooth = graph.add("Div", smooth, graph.scalar(beta, x.dtype))
+    if threshold >= 20:  # both agree there to the last digit
+        return smooth
+    return choose(graph, graph.add("Greater", scaled, graph.scalar(threshold, x.dtype)), x, smooth, x.dtype)
 
 
 @writes(F.gelu)
@@ -84,7 +129,10 @@ def gelu(graph: Graph, x: Node, approximate: str = "none") -> Any:
     """Write ``x * P(normal variable <= x)`` as runtimes recognise it (its own operator is new in opset 20)."""
     if approximate != "none":
         return _gelu_tanh(graph, x)
-    gate = graph.add("Erf", graph.add("Div", x, graph.scalar(math.sqrt(2), x.dtype)))
+    scaled = graph.add("Div", x, graph.scalar(math.sqrt(2), x.dtype))
+    single = x.dtype != torch.float64  # runtimes have the error function in single precision only
+    gate = graph.add("Erf", scaled if single else graph.cast(scaled, torch.float32))
+    gate = gate if single else graph.cast(gate, x.dtype)
     product = graph.add("Mul", x, graph.add("Add", gate, graph.scalar(1, x.dtype)))
     return graph.add("Mul", product, graph.scalar(0.5, x.dtype))
 
@@ -96,14 +144,15 @@ def _gelu_tanh(graph: Graph, x: Node) -> Any:
     return graph.add("Mul", graph.add("Mul", x, graph.scalar(0.5, x.dtype)), gate)
 
 
-def _softmax(kind: str, graph: Graph, x: Node, dim: int, *, _stacklevel: int = 3, dtype: None = None) -> Any:
-    if dtype is not None:
-        raise UnknownOperatorError
-    return graph.add(kind, x, axis=dim)
+def _softmax(kind: str, graph: Graph, x: Node, dim: int | None = None, *rest: Any, **named: Any) -> Any:
+    """Write a softmax; the other arguments say the dtype, which the result has."""
+    if dim is None:  # what torch takes, with a warning
+        dim = 0 if len(x.shape) in (0, 1, 3) else 1
+    return graph.add(kind, operand(graph, x, graph.node.dtype), axis=dim)
 
 
-writes(F.softmax, torch.softmax, Tensor.softmax)(partial(_softmax, "Softmax"))
-writes(F.log_softmax, torch.log_softmax, Tensor.log_softmax)(partial(_softmax, "LogSoftmax"))
+writes(*homes("softmax"))(partial(_softmax, "Softmax"))
+writes(*homes("log_softmax"))(partial(_softmax, "LogSoftmax"))
 
 
 @writes(F.glu)
@@ -114,9 +163,9 @@ def glu(graph: Graph, x: Node, dim: int = -1) -> Any:
     return graph.add("Mul", left, graph.add("Sigmoid", right))
 
 
-@writes(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
+@writes(F.dropout)
 def dropout(graph: Graph, x: Node, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    """Leave a dropout out, unless it drops even in eval mode."""
-    if training and p > 0:
-        raise UnknownOperatorError
-    return graph.name(x)
+    """Write a dropout that drops, without ONNX's operator, which runtimes leave out."""
+    drawn = graph.add("RandomUniform", shape=tuple(x.shape), dtype=element_type(torch.float32))
+    kept = graph.add("GreaterOrEqual", drawn, graph.scalar(p, torch.float32))
+    return choose(graph, kept, graph.add("Mul", x, graph.scalar(1 / max(1 - p, 1e-9), x.dtype)), 0.0, x.dtype)

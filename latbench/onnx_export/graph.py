@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
+from onnx import helper
 from torch import nn
 
 from latbench.tracing import Node
+from latbench.tracing.operators import argument_names
 
 Array = NDArray[Any]
 Input = Node | str | torch.Tensor | Array | None
@@ -38,6 +43,12 @@ def writes(*functions: Any) -> Callable[[Writer], Writer]:
         return writer
 
     return register
+
+
+def homes(*names: str) -> tuple[Any, ...]:
+    """Return what these are called as functions of torch and of torch.nn.functional, and as methods."""
+    found = (getattr(home, name, None) for name in names for home in (torch, F, torch.Tensor, torch.special))
+    return tuple(function for function in found if function is not None)
 
 
 @dataclass(slots=True)
@@ -89,7 +100,8 @@ class Graph:
         """
         self.node = node
         try:
-            self._results[node] = WRITERS[node.function](self, *node.args, **node.kwargs)
+            args, kwargs = positional(WRITERS[node.function], node)
+            self._results[node] = WRITERS[node.function](self, *args, **kwargs)
         except Exception as error:  # a writer fails in its own way on arguments that it does not know
             function = torch.overrides.resolve_name(node.function) or repr(node.function)
             raise UnknownOperatorError(f"no ONNX writer for {function} in module {self.path(node)!r}") from error
@@ -112,9 +124,20 @@ class Graph:
         self._producers[name] = operator
         return name if outputs == 1 else names
 
-    def name(self, node: Node) -> Any:
+    def name(self, node: Node | torch.Tensor) -> Any:
         """Return the name of a traced tensor (a list of names for several), for a writer that adds no operator."""
-        return self._results[node]
+        return self._results[node] if isinstance(node, Node) else self.add("Identity", node)
+
+    def cast(self, value: Input, dtype: torch.dtype) -> Any:
+        """Add a change of dtype."""
+        return self.add("Cast", value, to=element_type(dtype))
+
+    def converted(self, tensor: torch.Tensor, dtype: torch.dtype) -> Array:
+        """Return a weight in another dtype."""
+        values = self.array(tensor)
+        return self.once(
+            ("converted", id(values), dtype), self.label(values), lambda: tensor.to(dtype).numpy(force=True)
+        )
 
     def producer(self, node: Node) -> Operator | None:
         """Return the operator that computes a traced tensor; None for an input, and for another name of a tensor."""
@@ -171,6 +194,30 @@ class Graph:
         return self.array(tensor) if isinstance(tensor, torch.Tensor) else tensor
 
 
+def positional(writer: Writer, node: Node) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return a call's arguments; those by names that are none of the writer's go by position."""
+    kwargs = dict(node.kwargs)
+    if not kwargs or kwargs.keys() <= _parameters(writer):
+        return node.args, kwargs
+    args = list(node.args)
+    for name in argument_names().get(node.function, ())[len(args) :]:
+        if name not in kwargs or name in _parameters(writer):
+            break
+        args.append(kwargs.pop(name))
+    return tuple(args), kwargs
+
+
+@cache
+def _parameters(writer: Writer) -> frozenset[str]:
+    return frozenset(inspect.signature(writer).parameters)
+
+
+def element_type(dtype: torch.dtype) -> int:
+    """Return ONNX's number of a dtype."""
+    return int(helper.np_dtype_to_tensor_dtype(numpy_dtype(dtype)))
+
+
+@cache
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     """Return numpy's name of a torch dtype.
 

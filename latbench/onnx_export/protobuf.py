@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from onnx import helper
 
-from latbench.onnx_export.graph import Array, Graph, Operator, numpy_dtype
+from latbench.onnx_export.graph import Array, Graph, Operator, element_type
 from latbench.tracing import Node, Trace
 
 OPSET = 17
@@ -45,11 +45,6 @@ def serialise(graph: Graph, trace: Trace) -> bytes:
         _bytes(8, _number(2, OPSET)),
     ]
     return b"".join(model)
-
-
-def element_type(dtype: torch.dtype) -> int:
-    """Return ONNX's number of a dtype."""
-    return _element_type(numpy_dtype(dtype))
 
 
 class _Constants:

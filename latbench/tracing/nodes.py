@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 
+class TraceError(Exception):
+    """A module cannot be followed: its path depends on values, or it keeps what it computes for its next call."""
+
+
 class Spec(NamedTuple):
-    """What is known of a tensor without computing it."""
+    """What is known of a tensor without computing it; a stride of None is that of a contiguous tensor."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    stride: tuple[int, ...] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +27,8 @@ class Node:
     """One call of a torch function or method, or an input of the network.
 
     Args:
-        function: what is called: ``torch.nn.functional.relu``, ``operator.add``, ``torch.Tensor.view``; None: an input.
+        function: what is called: ``torch.nn.functional.relu``, ``torch.Tensor.add``, ``torch.Tensor.view``, or one of
+            `latbench.tracing.memory`; None: an input.
         args: its arguments: nodes, weights (tensors) and plain values, also inside lists and tuples.
         kwargs: its keyword arguments.
         spec: shape and dtype of the result; a tuple of them where the function returns several tensors.
@@ -49,6 +55,24 @@ class Node:
         dtype: torch.dtype = self.spec.dtype
         return dtype
 
+    def reads(self) -> Iterator[Node]:
+        """Yield the nodes among its arguments, one as often as it is read."""
+        yield from nodes_in(self.args)
+        if self.kwargs:
+            yield from nodes_in(self.kwargs.values())
+
+
+def nodes_in(arguments: Any) -> Iterator[Node]:
+    """Yield the nodes among arguments, also those inside lists, tuples and dicts."""
+    for argument in arguments:
+        kind = type(argument)
+        if kind is Node:
+            yield argument
+        elif kind is tuple or kind is list:
+            yield from nodes_in(argument)
+        elif kind is dict:
+            yield from nodes_in(argument.values())
+
 
 @dataclass(slots=True)
 class Trace:
@@ -57,3 +81,27 @@ class Trace:
     inputs: list[Node] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Node | torch.Tensor] = field(default_factory=list)
+
+    def depends_on_inputs(self) -> bool:
+        """Whether any output is computed from any input."""
+        inputs, seen = set(self.inputs), set()
+        waiting = [output for output in self.outputs if isinstance(output, Node)]
+        while waiting:
+            node = waiting.pop()
+            if node in inputs:
+                return True
+            if node not in seen:
+                seen.add(node)
+                waiting.extend(node.reads())
+        return False
+
+    def drop_unused(self, functions: frozenset[Any]) -> None:
+        """Remove the calls of these functions whose result nobody reads."""
+        kept = []
+        for node in reversed(self.nodes):
+            if node.users == 0 and node.function in functions:
+                for read in node.reads():
+                    read.users -= 1
+            else:
+                kept.append(node)
+        self.nodes = kept[::-1]

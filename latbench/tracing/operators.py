@@ -62,7 +62,7 @@ def operators(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[Ope
     calls: Counter[str] = Counter()
     found = []
     for node in trace(module, inputs).nodes:
-        if isinstance(node.args[0], Node) and not isinstance(node.args[0].spec, Spec):
+        if node.args and isinstance(node.args[0], Node) and not isinstance(node.args[0].spec, Spec):
             continue  # takes one of several results
         name = f"{paths.get(node.owner, '') if node.owner else ''}/{_type(node)}"
         calls[name] += 1
@@ -108,7 +108,7 @@ def _attributes(node: Node) -> dict[str, Any]:
     """Return the arguments that are no tensors, by name; of a view its shapes say all."""
     if node.function in _VIEWS:
         return {}
-    arguments = {**dict(zip(_argument_names().get(node.function, ()), node.args, strict=False)), **node.kwargs}
+    arguments = {**dict(zip(argument_names().get(node.function, ()), node.args, strict=False)), **node.kwargs}
     kernel = {"kernel": tuple(arguments["weight"].shape[2:])} if node.function in _CONVOLUTIONS else {}
     return kernel | {
         name: value
@@ -122,7 +122,8 @@ _WITHOUT_EFFECT = {"inplace", "training", "momentum", "eps", "_stacklevel"}
 
 
 @cache
-def _argument_names() -> Mapping[Any, tuple[str, ...]]:
+def argument_names() -> Mapping[Any, tuple[str, ...]]:
+    """Return the names of the arguments of torch's functions and methods."""
     # Most of torch's functions are built in and have no signature; these stand-ins for them do.
     stand_ins = torch.overrides.get_testing_overrides()
     return {function: tuple(inspect.signature(stand_in).parameters) for function, stand_in in stand_ins.items()}

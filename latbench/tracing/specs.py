@@ -1,4 +1,4 @@
-"""The shape and dtype of what a call returns: by a rule, or from torch's meta device; worked out once for each call."""
+"""Shape, dtype and strides of what a call returns: by a rule, or from torch's meta device; worked out once each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from latbench.tracing.layouts import contiguous_stride
 from latbench.tracing.nodes import Node, Spec
 from latbench.tracing.rules import RULES
 
@@ -17,6 +18,12 @@ def result_spec(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Map
     """Return the spec of a call's result, a tuple of specs for several tensors, or what is no tensor as it is."""
     key = tuple((name, _freeze(value)) for name, value in kwargs.items()) if kwargs else ()
     return _result_spec(function, tuple(map(_freeze, args)), key)
+
+
+def spec_of(tensor: torch.Tensor) -> Spec:
+    """Return the spec of a tensor."""
+    plain = tensor.layout != torch.strided or tensor.is_contiguous()
+    return Spec(tuple(tensor.shape), tensor.dtype, None if plain else tensor.stride())
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ def _freeze(argument: Any) -> Any:  # noqa: PLR0911 - one line for each kind of 
     if kind is bool:
         return _FLAGS[argument]
     if isinstance(argument, torch.Tensor):
-        return Spec(argument.shape, argument.dtype)
+        return spec_of(argument)
     if kind is list:
         return _Frozen(list, (tuple(map(_freeze, argument)),))
     if kind is slice:
@@ -68,23 +75,34 @@ def _thaw(argument: Any, tensor: Callable[[Spec], Any]) -> Any:
 def _result_spec(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     rule = RULES.get(function)
     if rule is not None:
-        spec = rule(*_thaw(args, _itself), **{name: _thaw(value, _itself) for name, value in kwargs})
+        try:
+            spec = rule(*_thaw(args, _itself), **{name: _thaw(value, _itself) for name, value in kwargs})
+        except TypeError:  # arguments that the rule does not know
+            spec = None
         if spec is not None:
             return spec
-    return _spec(function(*_thaw(args, _on_meta), **{name: _thaw(value, _on_meta) for name, value in kwargs}))
+    return _spec(function(*_thaw(args, stand_in), **{name: _thaw(value, stand_in) for name, value in kwargs}))
 
 
 def _itself(spec: Spec) -> Spec:
     return spec
 
 
-def _on_meta(spec: Spec) -> torch.Tensor:
-    return torch.empty(spec.shape, dtype=spec.dtype, device="meta")
+def stand_in(spec: Spec) -> torch.Tensor:
+    """Return a tensor that has a spec's shape, dtype and strides, and no values."""
+    stride = spec.stride if spec.stride is not None else contiguous_stride(spec.shape)
+    return torch.empty_strided(spec.shape, stride, dtype=spec.dtype, device="meta")
 
 
 def _spec(result: Any) -> Any:
     if isinstance(result, torch.Tensor):
-        return Spec(tuple(result.shape), result.dtype)
+        return spec_of(result)
     if isinstance(result, tuple | list) and any(isinstance(item, torch.Tensor) for item in result):
-        return tuple(map(_spec, result))
+        specs = tuple(map(_spec, result))
+        return type(result)(specs) if is_named(result) else specs
     return result
+
+
+def is_named(result: Any) -> bool:
+    """Whether the results of a call have names, as those of ``x.max(1)``."""
+    return type(result).__module__ == "torch.return_types"

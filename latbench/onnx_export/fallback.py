@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latbench.errors import ModelError
 from latbench.tracing.keeping import Keepsake
-from latbench.tracing.quiet import quiet
 
 _COLOURS = re.compile(r"\x1b?\[\d+m")
 
@@ -29,10 +32,10 @@ def write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tens
         raise ModelError(f"{reason}, and torch.onnx.export needs 'onnxscript': pip install onnxscript")
     samples = tuple(value if isinstance(value, Tensor) else torch.from_numpy(value) for value in inputs.values())
     keepsake, buffers = Keepsake(module), [(buffer, buffer.clone()) for buffer in module.buffers()]
-    with warnings.catch_warnings(), quiet(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), _silence(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # its own deprecations: the user cannot mend them
         try:
-            program = torch.onnx.export(module, samples, input_names=list(inputs), dynamo=True, verbose=False)
+            data = _exported(module, samples, list(inputs))
         except Exception as error:  # torch.export raises what the module raises
             raise ModelError(
                 f"{type(module).__name__} cannot be written as ONNX "
@@ -41,15 +44,34 @@ def write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tens
         finally:
             keepsake.restore()
             _restore(buffers)
-    assert program is not None
-    model = program.model_proto
-    if not _reads_inputs(model):
+    if not _reads_inputs(onnx.load_model_from_string(data)):
         raise ModelError(
             f"{type(module).__name__} cannot be written as ONNX ({reason}; what torch.onnx.export writes does not "
             "depend on the inputs): measure it on a backend that runs modules"
         )
-    data: bytes = model.SerializeToString()
     return data
+
+
+def _exported(module: nn.Module, samples: tuple[Tensor, ...], names: list[str]) -> bytes:
+    if isinstance(module, torch.jit.ScriptModule):  # the newer exporter takes no TorchScript
+        buffer = io.BytesIO()
+        torch.onnx.export(module, samples, buffer, input_names=names, dynamo=False)  # type: ignore[arg-type]
+        return buffer.getvalue()
+    program = torch.onnx.export(module, samples, input_names=names, dynamo=True, verbose=False)
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep off the screen what torch's exporter prints and logs on its way: an error has all of it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _restore(buffers: list[tuple[Tensor, Tensor]]) -> None:

@@ -179,23 +179,28 @@ def cumsum(graph: Graph, x: Node, dim: int, *, dtype: Any = None) -> Any:
 @writes(*homes("topk"))
 def topk(graph: Graph, x: Node, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> list[str]:
     """Write the largest or smallest elements and their places."""
+    return _extremes(graph, x, k, dim, largest=largest, sorted=sorted)
+
+
+def _extremes(graph: Graph, x: Node, k: int, dim: int, *, largest: bool, sorted: bool = True) -> list[str]:
     value = graph.cast(x, torch.int64) if x.dtype in (torch.uint8, torch.int8, torch.int16) else x
     names: list[str] = graph.add(
         "TopK", value, graph.integers(k), outputs=2, axis=dim, largest=int(largest), sorted=int(sorted)
     )
-    return [graph.cast(names[0], x.dtype) if value is not x else names[0], names[1]]
+    found: str = graph.cast(names[0], x.dtype) if value is not x else names[0]
+    return [found, names[1]]
 
 
 @writes(*homes("sort"))
 def sort(graph: Graph, x: Node, dim: int = -1, descending: bool = False) -> list[str]:
     """Write a sort: all elements as the largest or smallest ones."""
-    return topk(graph, x, x.shape[dim], dim, largest=descending)
+    return _extremes(graph, x, x.shape[dim], dim, largest=descending)
 
 
 @writes(*homes("argsort"))
 def argsort(graph: Graph, x: Node, dim: int = -1, descending: bool = False) -> str:
     """Write the places that a sort takes elements from."""
-    return topk(graph, x, x.shape[dim], dim, largest=descending)[1]
+    return _extremes(graph, x, x.shape[dim], dim, largest=descending)[1]
 
 
 @writes(*homes("cosine_similarity"))

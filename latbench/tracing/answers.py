@@ -60,7 +60,7 @@ _QUESTIONS = [getattr(home, name) for name in _METHODS for home in (Tensor, torc
 ANSWERS.update({question: _asking(question) for question in (*_getters(), *_QUESTIONS)})
 ANSWERS |= {
     # What a forward pass creates beside its input has values: it cannot be on the meta device.
-    Tensor.device.__get__: _saying(torch.device("cpu")),  # type: ignore[attr-defined]
+    Tensor.device.__get__: _saying(torch.device("cpu")),
     Tensor.is_meta.__get__: _saying(False),  # type: ignore[attr-defined]
     Tensor.is_cpu.__get__: _saying(True),  # type: ignore[attr-defined]
     Tensor.get_device: _saying(-1),

@@ -77,7 +77,7 @@ RANDOM = _both("rand_like", "randn_like", "randint_like", "bernoulli", "multinom
 
 DROPOUTS = frozenset({F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout})
 
-HARMLESS = frozenset({Tensor.requires_grad_, Tensor.detach_, Tensor.retain_grad, Tensor.requires_grad.__set__})
+HARMLESS = frozenset({Tensor.requires_grad_, Tensor.detach_, Tensor.retain_grad, Tensor.requires_grad.__set__})  # type: ignore[attr-defined]
 """Functions that are named like writes and write no values."""
 
 CASTS: dict[Any, torch.dtype] = {
@@ -118,7 +118,7 @@ def _named(name: str) -> Function:
 
 CANONICAL: dict[Any, Function] = {
     Tensor.__rsub__: _swapped(operator.sub),
-    Tensor.__rdiv__: _swapped(operator.truediv),  # type: ignore[attr-defined]
+    Tensor.__rdiv__: _swapped(operator.truediv),
     Tensor.__rpow__: _swapped(operator.pow),
     Tensor.__rmatmul__: _swapped(torch.matmul),
     Tensor.__rfloordiv__: _swapped(operator.floordiv),
@@ -181,7 +181,7 @@ def is_write(function: Function) -> bool:
     name = getattr(function, "__name__", "")
     if not name.endswith("_") or name.startswith("_") or function in HARMLESS:
         return False
-    return any(getattr(home, name, None) is function for home in (Tensor, torch, F))
+    return any(hasattr(home, name) for home in (Tensor, torch, F))
 
 
 @functools.cache
@@ -208,7 +208,7 @@ def inplace_position(function: Function) -> int | None:
     """Where a function of Python takes ``inplace``; None if it does not."""
     if not isinstance(function, types.FunctionType):
         return None
-    names = list(inspect.signature(function).parameters)
+    names = list(inspect.signature(function, follow_wrapped=False).parameters)
     return names.index("inplace") if "inplace" in names else None
 
 

@@ -41,7 +41,7 @@ def _both(*names: str) -> list[Any]:
 @_rule(
     *_both("relu", "relu6", "hardtanh", "leaky_relu", "elu", "selu", "celu", "silu", "gelu", "mish", "softplus"),
     *_both("hardswish", "hardsigmoid", "sigmoid", "tanh", "exp", "log", "sqrt", "rsqrt", "sin", "cos", "erf"),
-    *_both("softmax", "log_softmax", "softsign", "logsigmoid", "reciprocal", "dropout"),
+    *_both("softsign", "logsigmoid", "reciprocal", "dropout"),
 )
 def _like_input(x: Spec, *_: Any, **kwargs: Any) -> Spec | None:
     if kwargs.get("dtype") is not None or not x.dtype.is_floating_point:
@@ -58,8 +58,10 @@ def _like_any_input(x: Spec, *bounds: Any, **named: Any) -> Spec | None:
     return elementwise(Spec(x.shape, x.dtype), [x])
 
 
-@_rule(F.layer_norm, F.rms_norm)
-def _contiguous(x: Spec, *_: Any, **__: Any) -> Spec:
+@_rule(F.layer_norm, F.rms_norm, *_both("softmax", "log_softmax"))
+def _contiguous(x: Spec, *given: Any, **named: Any) -> Spec | None:
+    if any(isinstance(value, torch.dtype) for value in (*given, *named.values())):
+        return None
     return Spec(x.shape, x.dtype)
 
 

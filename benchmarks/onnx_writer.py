@@ -352,7 +352,7 @@ class _Named(type):
     """A class whose attributes are their own names, as those of an enumeration of strings."""
 
     def __getattr__(cls, name: str) -> str:
-        return name if name.isupper() else _missing(name)  # type: ignore[no-any-return]
+        return name if name.isupper() else _missing(name)
 
 
 def _missing(name: str) -> Any:

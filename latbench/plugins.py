@@ -30,6 +30,8 @@ BACKENDS = Kind("backend", "latbench.backends", ("device", "compile"))
 METERS = Kind("meter", "latbench.meters", ("counter",))
 PREDICTORS = Kind("predictor", "latbench.predictors")
 SPACES = Kind("space", "latbench.spaces", ("sample", "encode", "build"))
+STRATEGIES = Kind("strategy", "latbench.strategies", ("search",))
+TASKS = Kind("task", "latbench.tasks", ("batches", "loss", "score"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from latbench.profiling.plan import plan
 from latbench.records.measurement import TARGETS, Measurement
 from latbench.runs import compare_runs, profile_run, read_run
 from latbench.search import campaign
-from latbench.search.latency_loss import LatencyLoss
+from latbench.search.objectives.latency_loss import LatencyLoss
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import export_table, import_table

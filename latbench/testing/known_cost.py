@@ -42,11 +42,12 @@ class KnownCost:
 
 class _Sum(nn.Module):
     costs: Tensor
+    base: Tensor
 
     def __init__(self, costs: Tensor, base: float) -> None:
         super().__init__()
-        self.base = base
         self.register_buffer("costs", costs)
+        self.register_buffer("base", torch.tensor(base))
 
     def forward(self, encoding: Tensor) -> Tensor:
         return encoding @ self.costs + self.base

@@ -119,7 +119,10 @@ class Checkpoint:
 
 def _epoch(record: Mapping[str, Any]) -> Epoch:
     """Return an epoch from JSON, which has lists where it has tuples."""
-    return Epoch(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return Epoch(**fields)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -78,7 +78,8 @@ class Classification:
     def batches(self, part: Part, size: int) -> Iterator[Batch]:
         """Yield the images of a part; see `latbench.task.Task.batches`."""
         if part == "test":
-            for x, y in zip(*(each.split(size) for each in (self.images.test_x, self.images.test_y)), strict=True):
+            whole = torch.split(self.images.test_x, size), torch.split(self.images.test_y, size)
+            for x, y in zip(*whole, strict=True):
                 yield Batch((x,), y)
             return
         chosen = self._indices(part)
@@ -119,7 +120,7 @@ class Classification:
         was_training = module.training
         module.eval()
         device = next(itertools.chain(module.parameters(), module.buffers()), x).device
-        parts = zip(x.split(256), y.split(256), strict=True)
+        parts = zip(torch.split(x, 256), torch.split(y, 256), strict=True)
         hits = [(module(images.to(device)).argmax(1).cpu() == labels).sum() for images, labels in parts]
         module.train(was_training)
         return float(torch.stack(hits).sum()) / len(y)

@@ -30,7 +30,7 @@ SPACE = NasBench201Space(cells=1, channels=4, image=8)
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> TrainedPredictor:
     path = tmp_path_factory.mktemp("runs") / "a.db"
     fast = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
-    profile_space(SPACE, "latbench.testing:NullBackend", path, samples=20, settings=fast)
+    profile_space(SPACE, "latbench.testing:NullBackend", path, samples=20, settings=fast, with_operations=True)
     with Store(path) as opened:
         return fit(opened.profile(), "lookup")
 

@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from latbench.errors import UsageError
+from latbench.spaces.settings import Setting, field_types, read_setting, settings_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from typing_extensions import TypeVar
@@ -27,9 +30,6 @@ if TYPE_CHECKING:
     from latbench.model import Model
 else:
     from typing import TypeVar
-
-Setting = str | int | float | bool
-"""A value of a space's configuration."""
 
 
 class Architecture(Hashable, Protocol):
@@ -269,8 +269,34 @@ class SpaceSpec:
 
     @classmethod
     def of(cls, space: SearchSpace) -> SpaceSpec:
-        """Write down a space (a dataclass)."""
-        return cls(space.name, {field.name: getattr(space, field.name) for field in dataclasses.fields(space)})  # type: ignore[arg-type]
+        """Write down a space, such that `create` makes an equal one of the same type in any process.
+
+        Raises:
+            UsageError: there is no such text; the message says what to change.
+        """
+        from latbench.plugins import SPACES, spelling
+
+        spec = cls(spelling(SPACES, type(space)), settings_of(space))
+        again = spec.create()
+        if dataclasses.is_dataclass(space) and again != space:
+            raise UsageError(
+                f"{spec} is not the given space but one with other attributes: "
+                "make all that it depends on a field of the dataclass"
+            )
+        return spec
+
+    @classmethod
+    def read(cls, name: str, texts: Mapping[str, str]) -> SpaceSpec:
+        """Read a configuration from texts, as the fields of the class are annotated: integers, numbers, yes or no.
+
+        Raises:
+            PluginError: no such space here.
+            UsageError: a text that is no value of its field.
+        """
+        from latbench.plugins import SPACES, load
+
+        types = field_types(load(SPACES, name))
+        return cls(name, {key: read_setting(key, text, types.get(key)) for key, text in texts.items()})
 
     def __str__(self) -> str:
         config = ", ".join(f"{key}={value}" for key, value in self.config.items())

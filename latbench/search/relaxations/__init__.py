@@ -7,10 +7,11 @@ the expected one at every temperature, and whose values are those of architectur
 A parameter of ``-inf`` takes an option out (a pruned operation): it is never drawn and gets no gradient.
 """
 
+from latbench.search.relaxations.decisions import Decisions
 from latbench.search.relaxations.edge_pairs import EdgePairs
 from latbench.search.relaxations.gumbel_softmax import GumbelSoftmax
 from latbench.search.relaxations.sigmoid import Sigmoid
 from latbench.search.relaxations.softmax import Softmax
 from latbench.search.relaxations.two_edges import TwoEdges
 
-__all__ = ["EdgePairs", "GumbelSoftmax", "Sigmoid", "Softmax", "TwoEdges"]
+__all__ = ["Decisions", "EdgePairs", "GumbelSoftmax", "Sigmoid", "Softmax", "TwoEdges"]

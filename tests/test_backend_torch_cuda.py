@@ -68,7 +68,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
 def prepared(
     events: Events, precision: str = "fp32", *, graph: bool = False, then: Callable[[], None] = lambda: None
 ) -> CudaModule:
-    model = Model.from_module(Notes(events.log, then), {"x": np.zeros((1, 2), np.float32)}, name="net")
+    model = Model("net", {"x": np.zeros((1, 2), np.float32)}, module=lambda: Notes(events.log, then))
     return CudaModule(model, Variant(precision), graph=graph, device="cpu")
 
 

@@ -14,10 +14,10 @@ import torch
 
 from latbench.backend import CompileOptions, Device, Fact
 from latbench.devices import nvml
-from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError
+from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError, first_line
 from latbench.model import Model
 from latbench_torch.graph import Graph, side_stream
-from latbench_torch.module import PreparedModule, first_line
+from latbench_torch.module import PreparedModule
 from latbench_torch.variant import NO_YES, Variant
 
 _MODES = ("default", "reduce-overhead", "max-autotune")
@@ -150,7 +150,9 @@ class CudaModule(PreparedModule):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise CompileError(f"no CUDA graph can be captured of {self._name}: {first_line(error)}") from error
+            raise CompileError(
+                f"no CUDA graph can be captured of {self._name}: {type(error).__name__}: {first_line(error)}"
+            ) from error
 
     def _computed(self) -> Any:
         if self._graph is None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity, profile
 
 from latbench.backend import OperatorTime
-from latbench.errors import CompileError
+from latbench.errors import CompileError, first_line
 from latbench.model import Model, tensors_of
 from latbench.tracing.quiet import quiet
 from latbench_torch.variant import Variant
@@ -86,7 +86,7 @@ class PreparedModule:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # what a compiler raises has no other base
-            raise CompileError(f"torch.compile fails on {name}: {first_line(error)}") from error
+            raise CompileError(f"torch.compile fails on {name}: {type(error).__name__}: {first_line(error)}") from error
 
     @property
     def _on_gpu(self) -> bool:
@@ -117,12 +117,6 @@ class PreparedModule:
     ) -> None:
         """Free the module."""
         del self._module, self._inputs, self._infer
-
-
-def first_line(error: BaseException) -> str:
-    """Return the kind of an error and the first line of what it says: torch's go on for pages."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.model.inputs import Inputs, complete_inputs, sample_input
 from latbench.model.onnx_file import read_onnx
+from latbench.model.samples import Samples, in_order, named_samples, parameter_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,9 +53,20 @@ class Model:
         self._read_onnx = onnx
 
     @classmethod
-    def from_module(cls, module: nn.Module, inputs: Inputs, *, name: str = "") -> Model:
-        """Wrap a torch module; it is measured in eval mode."""
-        return cls(name or type(module).__name__, inputs, module=module.eval)
+    def from_module(cls, module: nn.Module, inputs: Samples, *, name: str = "") -> Model:
+        """Wrap a torch module. A copy of it is measured, on the CPU and in eval mode: the module stays as it is.
+
+        Args:
+            module: copied when it is first needed.
+            inputs: a tensor or an array, several of them in a tuple in the order of ``forward``, or a dict by name.
+            name: what the measurement is filed under; unless given, the module's class.
+
+        Raises:
+            ModelError: samples that ``forward`` does not take, or that NumPy has no type for.
+        """
+        name = name or type(module).__name__
+        samples = named_samples(name, parameter_names(module), inputs)
+        return cls(name, in_order(name, module, samples), module=lambda: _measurable(name, module))
 
     @classmethod
     def from_architecture(cls, space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
@@ -68,7 +81,7 @@ class Model:
         return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
 
     @classmethod
-    def from_onnx(cls, path: str | Path, inputs: Inputs | None = None) -> Model:
+    def from_onnx(cls, path: str | Path, inputs: Samples | None = None) -> Model:
         """Read an ONNX file; the samples that are not given are drawn from its declared shapes.
 
         Raises:
@@ -77,7 +90,8 @@ class Model:
         """
         path = Path(path)
         file = read_onnx(path)
-        return cls(path.name, complete_inputs(path.name, file.inputs, inputs or {}), onnx=lambda: file.data)
+        given = {} if inputs is None else named_samples(path.name, [value.name for value in file.inputs], inputs)
+        return cls(path.name, complete_inputs(path.name, file.inputs, given), onnx=lambda: file.data)
 
     @cached_property
     def module(self) -> nn.Module:
@@ -120,7 +134,7 @@ class Model:
         return hashlib.sha256(self.onnx).hexdigest() if "onnx" in self.__dict__ else ""
 
     def reference_outputs(self) -> list[NDArray[Any]]:
-        """Return the module's own outputs for the sample inputs, what every compiled form is held against."""
+        """Return the module's own outputs for the sample inputs: what every compiled form must reproduce."""
         import torch
 
         with torch.inference_mode():
@@ -128,11 +142,20 @@ class Model:
         return [output.numpy() for output in tensors_of(result)]
 
 
+def _measurable(name: str, module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module).cpu().eval()
+    except RuntimeError as error:  # torch copies only tensors that a user has created, none that it has computed
+        raise ModelError(
+            f"{name} cannot be copied ({first_line(error)}): give a function that builds it instead"
+        ) from error
+
+
 def tensors_of(result: Any) -> Iterator[Tensor]:
-    """Yield the tensors that a module returns, out of tuples, lists and dicts, in their order.
+    """Yield the tensors that a module returns, also those inside tuples, lists and dicts, in order.
 
     Raises:
-        ModelError: it returns something else too.
+        ModelError: it returns anything else.
     """
     from torch import Tensor
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.model.inputs import DeclaredInput
 from latbench.tracing.quiet import quiet
 
@@ -124,8 +124,7 @@ def _load(path: Path) -> ExportedProgram:
         with quiet(), _weights_only():
             return torch.export.load(io.BytesIO(data))
     except Exception as error:  # torch.export raises anything from RuntimeError to KeyError
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"cannot open {path} as a file of torch.export ({reason})") from error
+        raise ModelError(f"cannot open {path} as a file of torch.export ({first_line(error)})") from error
 
 
 @contextmanager

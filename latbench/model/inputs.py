@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import ModelError, UsageError
+from latbench.errors import ModelError, UsageError, did_you_mean
 
 Inputs = Mapping[str, NDArray[Any]]
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -117,9 +116,7 @@ def complete_inputs(
     names = [value.name for value in declared]
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(names) or 'none'}"
-            raise ModelError(f"{source} has no input {name!r}: {remedy}")
+            raise ModelError(f"{source} has no input {name!r}: {did_you_mean(name, names)}")
     samples = {
         value.name: given[value.name] if value.name in given else _drawn(source, value, batch) for value in declared
     }
@@ -137,7 +134,7 @@ def _drawn(source: str, declared: DeclaredInput, batch: int | None) -> NDArray[A
         also = " or --batch 1" if shape and None not in shape[1:] else ""
         raise ModelError(
             f"input {declared.name!r} of {source} has no fixed shape ({declared}): "
-            f"give --input {declared.name}:{example}:{declared.dtype}{also}"
+            f"give --input {declared.name}:{example}:{declared.dtype}{also}, or in Python inputs="
         )
     return sample_input(tuple(size for size in shape if size is not None), dtype=declared.dtype)
 
@@ -152,5 +149,5 @@ def _check(source: str, declared: DeclaredInput, sample: NDArray[Any]) -> None:
     if sample.dtype != np.dtype(declared.dtype):
         raise ModelError(
             f"input {declared.name!r} of {source} is {declared.dtype}, not {sample.dtype}: "
-            f"give --input {declared.name}:{shape}:{declared.dtype}"
+            f"give a sample of {declared.dtype}"
         )

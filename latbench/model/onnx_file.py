@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.model.inputs import DeclaredInput
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def read_onnx(path: str | Path) -> OnnxFile:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"{path} is not an ONNX model ({_first_line(error)}): give a file that onnx.checker accepts"
+            f"{path} is not an ONNX model ({first_line(error)}): give a file that onnx.checker accepts"
         ) from error
     weights = {weight.name for weight in model.graph.initializer}
     inputs = tuple(_declared(value, path) for value in model.graph.input if value.name not in weights)
@@ -59,12 +59,8 @@ def _take_in_weights(model: onnx.ModelProto, path: Path) -> None:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"cannot read the weights beside {path} ({_first_line(error)}): keep both files in one folder"
+            f"cannot read the weights beside {path} ({first_line(error)}): keep both files in one folder"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _declared(value: onnx.ValueInfoProto, path: Path) -> DeclaredInput:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.onnx_export import activations, attention, elementwise, layers, pooling, shaping  # noqa: F401 - they register
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.protobuf import serialise
@@ -62,7 +62,7 @@ def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     try:
         traced = trace(module, inputs)
     except Exception as error:  # a forward pass may raise anything when it meets a stand-in for a tensor
-        raise UnknownOperatorError(f"{type(module).__name__} cannot be traced ({_first_line(error)})") from error
+        raise UnknownOperatorError(f"{type(module).__name__} cannot be traced ({first_line(error)})") from error
     graph = Graph(module)
     for name, node in zip(inputs, traced.inputs, strict=True):
         graph.write_input(node, name)
@@ -82,12 +82,8 @@ def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], rea
         except Exception as error:  # torch.export raises what the module raises
             raise ModelError(
                 f"{type(module).__name__} cannot be written as ONNX "
-                f"({reason}; torch.onnx.export: {_first_line(error)}): measure it on a backend that runs modules"
+                f"({reason}; torch.onnx.export: {first_line(error)}): measure it on a backend that runs modules"
             ) from error
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     return data
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
-from latbench.errors import LatbenchError, MeasurementError
+from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.gates import FLAGS
 from latbench.measure.one_model.inspection import inspect_model
@@ -24,7 +26,12 @@ from latbench.measure.rounds import Task
 from latbench.measure.session import Notify, SessionResult, run_session
 from latbench.measure.settings import Settings
 from latbench.model import Model
+from latbench.model.samples import Samples
+from latbench.model.source import as_model
 from latbench.records.measurement import Conditions, Measurement
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SESSIONS = 5
 _HALF_WIDTH = 1.46
@@ -35,31 +42,52 @@ DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
 
 
 def measure_model(
-    model: Model,
-    backend: str | Backend,
+    model: Model | nn.Module | str | Path | Callable[[], Any],
+    backend: str | Backend = "onnxruntime",
     *,
+    inputs: Samples | None = None,
     options: CompileOptions | None = None,
     settings: Settings = DEFAULT,
     seed: int = 0,
 ) -> Measurement:
     """Measure one model in this process.
 
+    ``measure_model(net, "onnxruntime", inputs=torch.randn(1, 3, 224, 224)).value`` is a latency in ms.
+
     Args:
-        model: what to measure.
+        model: a torch module, of which a copy is measured in eval mode; a path to an ``.onnx`` or ``.pt2`` file;
+            ``module:factory`` or the factory itself; or a `Model`.
         backend: plug-in name, ``module:Class``, or a backend.
+        inputs: sample inputs, batch first: a tensor or an array, several in a tuple in the order of ``forward``, or a
+            dict by name. A module needs them; a file or a factory may bring its own, and a `Model` does.
         options: how it is compiled.
         settings: how each of the sessions measures.
         seed: recorded.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses.
+        UsageError: a model that cannot be opened or does not run on its inputs, an unknown backend, options that it
+            refuses.
         MeasurementError: the model cannot be compiled or run.
     """
-    target: Backend = plugins.configure(plugins.BACKENDS, backend, {}) if isinstance(backend, str) else backend
-    (result,) = _in_turns(model, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
+    target = _backend(backend)
+    opened = as_model(model, inputs)
+    (result,) = _in_turns(opened, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
     if isinstance(result, Refusal):
         raise result.error
     return result[1]
+
+
+def _backend(backend: str | Backend) -> Backend:
+    if isinstance(backend, str):
+        built: Backend = plugins.configure(plugins.BACKENDS, backend, {})
+        return built
+    if isinstance(backend, type):
+        raise UsageError(f"{backend.__name__} is a class: give an object of it, {backend.__name__}()")
+    if not all(hasattr(backend, method) for method in plugins.BACKENDS.methods):
+        raise UsageError(
+            f"backend is of type {type(backend).__name__}: give the name of one, and samples of the model as inputs="
+        )
+    return backend
 
 
 def measure_on_backends(

@@ -5,7 +5,6 @@ A plug-in is named by its entry point, or as ``module:Class`` when it is not ins
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from latbench.errors import LatbenchError, PluginError, UsageError, reason
+from latbench.errors import LatbenchError, PluginError, UsageError, did_you_mean, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,8 @@ BACKENDS = Kind("backend", "latbench.backends", ("device", "compile"))
 METERS = Kind("meter", "latbench.meters", ("counter",))
 PREDICTORS = Kind("predictor", "latbench.predictors")
 SPACES = Kind("space", "latbench.spaces", ("sample", "encode", "build"))
+KINDS = (BACKENDS, PREDICTORS, SPACES, METERS)
+"""In the order in which they are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ def load(kind: Kind, name: str) -> Any:
         return _import(kind, EntryPoint(name, name, kind.group))
     found = _registered(kind).get(name)
     if found is None:
-        raise PluginError(f"no {kind.word} named {name!r}: {_suggestion(kind, name)}")
+        remedy = did_you_mean(name, names(kind))
+        also = "" if remedy.endswith("?") else ", or name a class as 'module:Class'"
+        raise PluginError(f"no {kind.word} named {name!r}: {remedy}{also}")
     packages = sorted({_package(point) for point in found})
     if len(found) > 1:
         raise PluginError(
@@ -81,10 +84,10 @@ def configure(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
     except LatbenchError:
         raise
     except Exception as error:
-        raise PluginError(f"{kind.word} {name!r} cannot be used ({reason(error)}): see 'latbench backends'") from error
+        raise PluginError(f"{kind.word} {name!r} cannot be used ({reason(error)}): see 'latbench plugins'") from error
     missing = [method for method in kind.methods if not hasattr(built, method)]
     if missing:
-        raise PluginError(f"{name!r} is no {kind.word}, it has no {missing[0]}(): name one as 'module:Class'")
+        raise PluginError(f"{name!r} is not a {kind.word}, it has no {missing[0]}(): name one as 'module:Class'")
     return built
 
 
@@ -100,7 +103,7 @@ def status(kind: Kind, name: str) -> PluginStatus:
 
 def _check_keywords(what: str, plugin: Any, config: Mapping[str, Any]) -> None:
     if not callable(plugin):
-        raise UsageError(f"{what} is a {type(plugin).__name__} and no class: name a class as 'module:Class'")
+        raise UsageError(f"{what} is a {type(plugin).__name__}, not a class: name a class as 'module:Class'")
     try:
         parameters = inspect.signature(plugin).parameters.values()
     except ValueError:  # built in, without a signature: building it will tell
@@ -110,9 +113,7 @@ def _check_keywords(what: str, plugin: Any, config: Mapping[str, Any]) -> None:
         return
     for key in config:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
-            raise UsageError(f"{what} has no keyword {key!r}: {remedy}")
+            raise UsageError(f"{what} has no keyword {key!r}: {did_you_mean(key, known)}")
 
 
 @cache
@@ -159,10 +160,3 @@ def _install_command(point: EntryPoint, library: str) -> str:
 
 def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value.partition(":")[0]
-
-
-def _suggestion(kind: Kind, name: str) -> str:
-    close = difflib.get_close_matches(name, names(kind), n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"choose one of {', '.join(names(kind)) or '(none is installed)'}, or name a class as 'module:Class'"

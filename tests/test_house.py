@@ -16,7 +16,6 @@ from latbench import plugins
 ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "latbench").rglob("*.py"))
 PLUGINS = sorted([*(ROOT / "backends").rglob("*.py"), *(ROOT / "predictors").rglob("*.py")])
-KINDS = (plugins.BACKENDS, plugins.METERS, plugins.PREDICTORS, plugins.SPACES)
 
 
 def imported(path: Path) -> set[str]:
@@ -46,7 +45,7 @@ def test_plugins_do_not_import_each_other(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_core_compares_nothing_with_a_plugins_name(path: Path) -> None:
-    names = {point.name for kind in KINDS for point in entry_points(group=kind.group)} - {"cpu", "cuda"}
+    names = {point.name for kind in plugins.KINDS for point in entry_points(group=kind.group)} - {"cpu", "cuda"}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare | ast.Match):
             constants = {leaf.value for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)}

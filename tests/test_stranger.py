@@ -24,7 +24,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_it_is_listed_with_its_package(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "latbench", "backends", "--json"]
+    command = [sys.executable, "-m", "latbench", "plugins", "--json"]
     listed = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
     (mine,) = [row for row in listed if row["name"] == "flops"]
     assert (mine["package"], mine["available"]) == ("latbench-flops", True)

@@ -24,11 +24,12 @@ COMMANDS = (
     "search",
     "measure",
     "compare-runs",
-    "backends",
+    "plugins",
     "spaces",
     "export",
     "import",
 )
+_ALIASES = {"backends": "plugins"}
 _INTERRUPTED = 130
 
 _Misuse: Any = typer.BadParameter.__base__
@@ -109,9 +110,15 @@ def _latbench(
     """Measure, predict and search the latency of neural architectures on any hardware."""
 
 
+def _add_command(name: str, module: str, *, hidden: bool = False) -> None:
+    run = importlib.import_module(f"latbench.cli.{module.replace('-', '_')}_command").run
+    app.command(name, short_help=run.__doc__.partition("\n")[0], hidden=hidden)(run)
+
+
 for _name in COMMANDS:
-    _run = importlib.import_module(f"latbench.cli.{_name.replace('-', '_')}_command").run
-    app.command(_name, short_help=_run.__doc__.partition("\n")[0])(_run)
+    _add_command(_name, _name)
+for _alias, _name in _ALIASES.items():
+    _add_command(_alias, _name, hidden=True)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from latbench.records.writing import write_atomically
 from latbench_tensorrt.engine import Engine, Layer
 
 SEEDING = 16
@@ -155,9 +155,7 @@ def _write(path: Path, key: str, meta: Mapping[str, Any], data: bytes) -> None:
     body = json.dumps({"key": key, **meta}).encode() + b"\n" + data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
-            partial.write(_head(body) + body)
-        os.replace(partial.name, path)
+        write_atomically(path, _head(body) + body)
     except OSError as error:
         warn(f"cannot write {path} ({error.strerror}): set LATBENCH_CACHE to a folder that can be written")
 

@@ -15,7 +15,6 @@ anything else, and a skops archive restores only types that are known to be harm
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from latbench.plugins import PREDICTORS, SPACES, configure, names
 from latbench.prediction.trained import TrainedPredictor
 from latbench.predictor import HasArrays, Predictor
 from latbench.records.measurement import Conditions
+from latbench.records.writing import write_atomically
 from latbench.space import SearchSpace, SpaceSpec
 
 FORMAT = 1
@@ -57,7 +57,10 @@ def save_predictor(path: str | Path, trained: TrainedPredictor) -> None:
         "facts": dict(trained.facts),
     }
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {HEADER: _to_json(header)})
-    _write_atomically(Path(path), data)
+    try:
+        write_atomically(Path(path), data)
+    except OSError as error:
+        raise PredictorFileError(f"cannot write {path}: {error.strerror}: choose another place") from error
 
 
 def load_predictor(
@@ -169,19 +172,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             f"{path} has format {version!r}, this version reads {FORMAT}: update latbench, or fit again"
         )
     return header, arrays
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise PredictorFileError(f"cannot write {path}: {error.strerror}: choose another place") from error
 
 
 def _to_json(header: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ Random states are not stored: every epoch draws from a generator of its own (`la
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from latbench.errors import UsageError
+from latbench.records.writing import write_atomically
 from latbench.search.strategies.result import Epoch
 
 Identity = Mapping[str, str | int | float | None]
@@ -61,13 +61,8 @@ class Checkpoint:
         # One entry: safetensors does not keep the order of several, and equal states give equal files.
         header = {_ENTRY: json.dumps({"identity": self.identity, "history": [asdict(epoch) for epoch in history]})}
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, header)
-        partial = self.path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            write_atomically(self.path, data)
         except OSError as error:
             raise UsageError(f"cannot write {self.path}: {error.strerror}; free the folder and run it again") from error
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latbench.errors import ParseError, ShapeError, UsageError
+from latbench.errors import ParseError, ShapeError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,9 +52,4 @@ def check_operation(kind: str, known: Sequence[str]) -> None:
         ParseError: it is not among the known ones.
     """
     if kind not in known:
-        close = difflib.get_close_matches(kind, known, n=1)
-        raise ParseError(f"no operation {kind!r}: {f'did you mean {close[0]!r}?' if close else _choose(known)}")
-
-
-def _choose(known: Sequence[str]) -> str:
-    return f"choose one of {', '.join(known)}"
+        raise ParseError(f"no operation {kind!r}: {did_you_mean(kind, known)}")

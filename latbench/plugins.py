@@ -139,7 +139,7 @@ def _import(kind: Kind, point: EntryPoint) -> Any:
         raise PluginError(
             f"{kind.word} {point.name!r} needs {error.name!r}: {_install_command(point, error.name or '')}"
         ) from error
-    except Exception as error:  # a shared library that is missing or too old, for one
+    except Exception as error:  # for example, a shared library that is missing or too old
         raise PluginError(
             f"{kind.word} {point.name!r} does not load ({reason(error)}): "
             f"install {_package(point)} and what it needs again"

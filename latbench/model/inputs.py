@@ -1,4 +1,4 @@
-"""The sample inputs of a model: what a user asks for, held against what a model file declares."""
+"""The sample inputs of a model: what a user asks for, checked against what a model file declares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class InputRequest:
         """Read ``name:1x3x224x224:float32``, or ``name:1x3x224x224``.
 
         Raises:
-            UsageError: another form, or no such type.
+            UsageError: the text has another form, or the type does not exist.
         """
         match = _INPUT.fullmatch(text)
         if match is None:
@@ -47,7 +47,7 @@ class DeclaredInput:
 
     Args:
         name: of the input.
-        shape: None where a dimension is free; None altogether where not even their number is known.
+        shape: None for a dimension that is free; None instead of a shape where not even their number is known.
         dtype: NumPy's name of its type.
     """
 
@@ -68,7 +68,7 @@ class DeclaredInput:
 
 
 def sample_input(shape: tuple[int, ...], *, dtype: np.dtype[Any] | type | str = np.float32) -> NDArray[Any]:
-    """Draw a standard normal array, the same one for a shape every time; integer types give zeros, valid indices."""
+    """Draw a standard normal array, always the same one for a shape; integers are zeros, which are valid indices."""
     if not np.issubdtype(dtype, np.floating):
         return np.zeros(shape, dtype)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
@@ -87,7 +87,7 @@ def requested_inputs(
     """Draw what a user asks for; a type that was left out is the declared one, or float32.
 
     Raises:
-        UsageError: one name is asked for twice.
+        UsageError: a name is asked for twice.
     """
     dtypes = {value.name: value.dtype for value in declared}
     samples: dict[str, NDArray[Any]] = {}

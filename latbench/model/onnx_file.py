@@ -24,10 +24,10 @@ class OnnxFile:
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
-    """Read an ONNX file; weights that lie in a file beside it, as `torch.onnx.export` writes them, are taken in.
+    """Read an ONNX file; weights in a file beside it, as `torch.onnx.export` writes them, are included.
 
     Raises:
-        ModelError: the file or its weights are missing, it is not ONNX, or it takes something else than tensors.
+        ModelError: the file or its weights are missing, it is not ONNX, or it takes anything but tensors.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -69,6 +69,8 @@ def _declared(value: onnx.ValueInfoProto, path: Path) -> DeclaredInput:
     tensor = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(object)
     if dtype.kind not in "fiub":
-        raise ModelError(f"input {value.name!r} of {path} is no tensor of numbers: latbench cannot draw a sample of it")
+        raise ModelError(
+            f"input {value.name!r} of {path} is not a tensor of numbers: latbench cannot draw a sample of it"
+        )
     shape = tuple(dimension.dim_value or None for dimension in tensor.shape.dim) if tensor.HasField("shape") else None
     return DeclaredInput(value.name, shape, dtype.name)

@@ -93,7 +93,7 @@ def _opened(source: str, given: _Given, batch: int | None) -> Model:
 def _from_onnx(path: Path, given: _Given, batch: int | None) -> Model:
     file = read_onnx(path)
     if not file.inputs:
-        raise ModelError(f"{path} has no inputs: latbench measures networks that take some")
+        raise ModelError(f"{path} has no inputs: latbench measures networks that take inputs")
     samples = given([value.name for value in file.inputs], file.inputs)
     return Model(path.name, complete_inputs(path.name, file.inputs, samples, batch), onnx=lambda: file.data)
 
@@ -163,7 +163,7 @@ def _takes_nothing(factory: Callable[..., Any]) -> bool:
 
 
 def _tried(model: Model) -> Model:
-    """Run a module once: shapes that do not fit are the user's to mend, and are told from a backend's failure here."""
+    """Run a module once: here, shapes that do not fit are the user's mistake; later they would seem a backend's."""
     try:
         model.reference_outputs()
     except LatbenchError:

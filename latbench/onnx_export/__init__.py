@@ -1,7 +1,7 @@
 """A torch module as an ONNX file, written directly in milliseconds, batch norm folded.
 
 `torch.onnx.export` takes seconds for a DARTS network. Here `latbench.tracing` records the calls of the eval module, and
-each call is written by one small function. A new one is all that an unknown operator needs::
+one small function writes each call. An unknown operator needs no more than another one::
 
     @writes(torch.cumsum, torch.Tensor.cumsum)
     def cumsum(graph, x, dim):
@@ -36,7 +36,8 @@ class FallbackWarning(UserWarning):
 def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     """Write a module as an ONNX file for inputs of these shapes.
 
-    What the direct writer does not know is written by `torch.onnx.export`, with a `FallbackWarning` that names it.
+    A module with an operator that the direct writer does not know is written by `torch.onnx.export`, with a
+    `FallbackWarning` that names the operator.
 
     Args:
         module: in eval mode; its output is a tensor or a tuple of tensors.

@@ -81,7 +81,7 @@ def softplus(graph: Graph, x: Node, beta: float = 1, threshold: float = 20) -> A
 
 @writes(F.gelu)
 def gelu(graph: Graph, x: Node, approximate: str = "none") -> Any:
-    """Write ``x * P(normal variable <= x)`` as runtimes recognise it (its own operator is new in opset 20)."""
+    """Write ``x * P(normal variable <= x)`` in a form that runtimes know (its own operator is new in opset 20)."""
     if approximate != "none":
         return _gelu_tanh(graph, x)
     gate = graph.add("Erf", graph.add("Div", x, graph.scalar(math.sqrt(2), x.dtype)))
@@ -116,7 +116,7 @@ def glu(graph: Graph, x: Node, dim: int = -1) -> Any:
 
 @writes(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 def dropout(graph: Graph, x: Node, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    """Leave a dropout out, unless it drops even in eval mode."""
+    """Leave a dropout out; one that also drops in eval mode is not supported."""
     if training and p > 0:
         raise UnknownOperatorError
     return graph.name(x)

@@ -1,4 +1,4 @@
-"""Writers of the operators that work element by element, of reductions, and of what an eval module leaves as it is."""
+"""Writers of the operators that work element by element, of reductions, and of what does nothing in eval mode."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def batched(x: Node, dimensions: int) -> Node:
     """Return a tensor of shape (batch, channels, spatial...) as it is.
 
     Raises:
-        UnknownOperatorError: it has no batch dimension, which ONNX demands.
+        UnknownOperatorError: it has no batch dimension, which ONNX requires.
     """
     if len(x.shape) != dimensions + 2:
         raise UnknownOperatorError
@@ -211,7 +211,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Write an instance normalisation by the input's own statistics."""
+    """Write an instance normalisation that uses the input's own statistics."""
     if not use_input_stats:
         raise UnknownOperatorError
     scale = weight if weight is not None else graph.filled(1, x.shape[1:2], x.dtype)
@@ -229,7 +229,7 @@ def embedding(
     *_: Any,
     **__: Any,
 ) -> Any:
-    """Write a table look-up; the other arguments matter while training."""
+    """Write a table look-up; the other arguments matter in training only."""
     if max_norm is not None:
         raise UnknownOperatorError
     return graph.add("Gather", weight, x, axis=0)

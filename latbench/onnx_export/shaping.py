@@ -1,4 +1,4 @@
-"""Writers of what moves, cuts and joins tensors. Shapes are static: whatever only renames dimensions is a Reshape."""
+"""Writers of what moves, cuts and joins tensors. Shapes are static: whatever only regroups dimensions is a Reshape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from latbench.tracing import Node, Spec
     *(torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze),
 )
 def reshape(graph: Graph, x: Node, *_: Any, **__: Any) -> Any:
-    """Write whatever keeps the elements in order."""
+    """Write anything that keeps the elements in order."""
     if graph.node.dtype != x.dtype:
         raise UnknownOperatorError
     return graph.add("Reshape", x, graph.integers(*graph.node.shape))

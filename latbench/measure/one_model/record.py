@@ -83,7 +83,7 @@ def read_records(path: str | Path) -> list[ModelRecord]:
     """Read what `write_records` wrote.
 
     Raises:
-        StoreError: the file is missing, is none of its kind, or holds a record that is not whole.
+        StoreError: the file is missing, is not of this kind, or holds an incomplete record.
     """
     try:
         document = json.loads(Path(path).read_text())
@@ -108,4 +108,4 @@ def _record(values: Any, where: str) -> ModelRecord:
     except KeyError as error:
         raise StoreError(f"{where} has no field {error}: measure again") from error
     except (TypeError, ValueError, AttributeError, LatbenchError) as error:
-        raise StoreError(f"{where} is not whole ({error}): measure again") from error
+        raise StoreError(f"{where} is incomplete or damaged ({error}): measure again") from error

@@ -1,8 +1,8 @@
 """Measure one model, on one backend or several.
 
-Nothing rides along that could tell the machine's drift from the model, and a model may outlast any drift that a session
-sees. So each backend gets several short sessions, in turns with the others, each of which compiles afresh: their
-disagreement, memory layout and drift between them included, is what the interval comes from.
+No reference rides along that could separate the machine's drift from the model, and drift may be slower than a session
+is long. So each backend gets several short sessions, in turns with the others, each of which compiles afresh. The
+interval comes from how far they disagree, which includes memory layout and the drift between them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _HALF_WIDTH = 1.46
 """Half-width of the 95% interval of the lower quartile of five normal numbers, in standard deviations; simulated."""
 
 DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
-"""Of one session, of which there are several: 24 rounds, or fewer of a slow model."""
+"""The settings of each of the sessions: 24 rounds, or fewer for a slow model."""
 
 
 def measure_model(
@@ -100,9 +100,9 @@ def measure_on_backends(
     with_operators: bool = False,
     notify: Notify = lambda phase, index: None,
 ) -> list[ModelRecord | Refusal]:
-    """Measure one model on several backends in this process, their sessions in turns, and all that they tell of it.
+    """Measure one model on several backends in this process, their sessions in turns, and inspect it on each.
 
-    A backend that is missing, refuses the model or fails on it does not keep the others from it.
+    A backend that is missing, refuses the model or fails on it does not stop the others.
 
     Args:
         model: what to measure.
@@ -111,7 +111,7 @@ def measure_on_backends(
         settings: how each of the sessions measures.
         seed: recorded.
         with_operators: whether to profile the operators, where a backend can.
-        notify: hears of the phases of each session.
+        notify: is told the phases of each session.
     """
     options = options or CompileOptions()
     results: dict[str, ModelRecord | Refusal] = {}
@@ -127,7 +127,7 @@ def measure_on_backends(
             results[name] = result
             continue
         inspection = inspect_model(model, targets[name], options, with_operators=with_operators)
-        # The record says what loads the backend again, which for a class that is not installed is not its name.
+        # The record says what loads the backend again: for a class that is not installed, that is not its name.
         results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
     return [results[name] for name in dict.fromkeys(backends)]
 
@@ -186,7 +186,7 @@ def _in_turns(
 def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
     """Return one measurement from those of `SESSIONS` sessions.
 
-    Its value is their lower quartile, like that of the visits in a session: what disturbs a machine only ever slows it.
+    Its value is their lower quartile, as a session's is that of its visits: disturbances only ever slow a machine.
 
     Args:
         sessions: of one model on one backend.
@@ -210,5 +210,5 @@ def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
 
 
 def _backend_flags(sessions: Sequence[Measurement]) -> list[str]:
-    """Return the flags that the backend raised; with one model alone, a session takes all that moves for drift."""
+    """Return the flags that the backend raised; with a single model, a session cannot tell noise from drift."""
     return list(dict.fromkeys(flag for m in sessions for flag in m.flags if flag not in FLAGS))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
@@ -17,7 +17,6 @@ from latbench.tracing import Node
 
 @writes(F.relu6)
 def relu6(graph: Graph, x: Node, inplace: bool = False) -> Any:
-    """Write a ReLU that is cut off at 6."""
     return clamp(graph, x, 0, 6)
 
 
@@ -29,7 +28,6 @@ def hardtanh(graph: Graph, x: Node, min_val: float = -1, max_val: float = 1, inp
 
 @writes(torch.clamp, Tensor.clamp, torch.clip, Tensor.clip)
 def clamp(graph: Graph, x: Node, min: float | None = None, max: float | None = None) -> Any:
-    """Write a clamp to two numbers."""
     if min is None or not isinstance(max, int | float | None):
         raise UnknownOperatorError
     return graph.add("Clip", x, graph.scalar(min, x.dtype), None if max is None else graph.scalar(max, x.dtype))
@@ -37,13 +35,11 @@ def clamp(graph: Graph, x: Node, min: float | None = None, max: float | None = N
 
 @writes(F.leaky_relu)
 def leaky_relu(graph: Graph, x: Node, negative_slope: float = 0.01, inplace: bool = False) -> Any:
-    """Write a leaky ReLU."""
     return graph.add("LeakyRelu", x, alpha=float(negative_slope))
 
 
 @writes(F.elu)
 def elu(graph: Graph, x: Node, alpha: float = 1.0, inplace: bool = False) -> Any:
-    """Write an ELU."""
     return graph.add("Elu", x, alpha=float(alpha))
 
 

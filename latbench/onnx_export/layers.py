@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.graph import Array, Graph, Operator, UnknownOperatorError, writes
@@ -65,7 +65,6 @@ def conv_transpose(
     groups: int = 1,
     dilation: Ints = 1,
 ) -> Any:
-    """Write a transposed convolution."""
     kernel = tuple(weight.shape[2:])
     return graph.add(
         "ConvTranspose",
@@ -162,7 +161,6 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Any:
-    """Write a layer normalisation."""
     shape = tuple(normalized_shape)
     scale = weight if weight is not None else graph.filled(1, shape, x.dtype)
     return graph.add("LayerNormalization", x, scale, bias, axis=-len(shape), epsilon=eps)

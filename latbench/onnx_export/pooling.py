@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.layers import Ints, batched, per_dimension

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx.proxy import Proxy, TracerBase

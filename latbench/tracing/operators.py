@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 

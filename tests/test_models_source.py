@@ -210,6 +210,12 @@ def test_what_is_no_model_or_has_no_samples_is_explained(source: Any, inputs: An
         as_model(source, inputs)
 
 
+def test_the_samples_of_a_model_may_be_tensors() -> None:
+    model = Model("net", {"x": torch.ones(2, 3, requires_grad=True)}, module=nn.Identity)
+    assert (type(model.inputs["x"]), model.inputs["x"].dtype) == (np.ndarray, np.float32)
+    np.testing.assert_array_equal(model.reference_outputs()[0], np.ones((2, 3)))
+
+
 def test_a_model_has_samples_of_its_own() -> None:
     with pytest.raises(ModelError, match="the model 'Identity' has samples of its own: leave inputs out"):
         as_model(Model.from_module(nn.Identity(), torch.ones(1)), torch.ones(1))

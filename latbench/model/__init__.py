@@ -7,14 +7,12 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError, first_line
-from latbench.model.inputs import Inputs, complete_inputs, sample_input
-from latbench.model.onnx_file import read_onnx
+from latbench.model.inputs import Inputs, sample_input
 from latbench.model.samples import Samples, in_order, named_samples, parameter_names
 
 if TYPE_CHECKING:
@@ -28,12 +26,16 @@ class Model:
 
     Args:
         name: what the measurement is filed under; for an architecture its string form.
-        inputs: sample inputs by name, batch first, in the order of the module's arguments.
+        inputs: sample inputs by name, batch first, in the order of the module's arguments: arrays, or tensors, which
+            become arrays.
         module: builds the torch module (in eval mode); None for a model that came as an ONNX file.
         onnx: gives the ONNX file; None writes it from the module.
 
     Attributes:
         build_ms: time spent so far on building the module and writing the ONNX file.
+
+    Raises:
+        ModelError: a sample does not become an array of numbers.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Model:
         if module is None and onnx is None:
             raise TypeError("a Model needs a module or an ONNX file")
         self.name = name
-        self.inputs = dict(inputs)
+        self.inputs = named_samples(name, list(inputs), inputs)
         self.build_ms = 0.0
         self._build_module = module
         self._read_onnx = onnx
@@ -79,19 +81,6 @@ class Model:
         """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
         inputs = {"x": sample_input((batch, *operation.input_shape))}
         return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
-
-    @classmethod
-    def from_onnx(cls, path: str | Path, inputs: Samples | None = None) -> Model:
-        """Read an ONNX file; the samples that are not given are drawn from its declared shapes.
-
-        Raises:
-            ModelError: the file is missing or not ONNX, a sample does not fit, or an input has a free dimension and no
-                sample.
-        """
-        path = Path(path)
-        file = read_onnx(path)
-        given = {} if inputs is None else named_samples(path.name, [value.name for value in file.inputs], inputs)
-        return cls(path.name, complete_inputs(path.name, file.inputs, given), onnx=lambda: file.data)
 
     @cached_property
     def module(self) -> nn.Module:

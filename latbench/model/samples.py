@@ -71,11 +71,15 @@ def in_order(owner: str, module: nn.Module, samples: dict[str, NDArray[Any]]) ->
     return {name: samples[name] for name in known}
 
 
-def _array(owner: str, name: str, value: Any) -> NDArray[Any]:
+def _converted(value: Any) -> NDArray[Any]:
     import torch
 
+    return value.numpy(force=True) if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _array(owner: str, name: str, value: Any) -> NDArray[Any]:
     try:
-        array = value.numpy(force=True) if isinstance(value, torch.Tensor) else np.asarray(value)
+        array = value if isinstance(value, np.ndarray) else _converted(value)
     except (TypeError, ValueError, RuntimeError) as error:  # bfloat16, sparse and meta tensors, ragged lists
         raise ModelError(
             f"the sample {name!r} of {owner} does not become a NumPy array ({first_line(error)}): "

@@ -93,7 +93,7 @@ class CompiledSession:
             if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
                 key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
                 microseconds.setdefault(key, []).append(event["dur"])
-        # The first run is a warm-up. What stands in a loop is called several times in each.
+        # The first run is a warm-up. A node inside a loop is called several times in each run.
         return [
             OperatorTime(kind, name, sum(times[len(times) // (1 + _PROFILED_RUNS) :]) / _PROFILED_RUNS * 1e-3)
             for (kind, name), times in microseconds.items()
@@ -114,7 +114,7 @@ def _settings(options: CompileOptions) -> onnxruntime.SessionOptions:
     settings.graph_optimization_level = _OPTIMIZATION[options.options.get("optimization", "all")]
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    # The threads of one session must not spin while another one, of the same measuring session, is timed.
+    # The threads of one model must not spin while another model of the same measuring session is timed.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     return settings
 
@@ -123,7 +123,7 @@ def _session(model: Model, settings: onnxruntime.SessionOptions) -> onnxruntime.
     data = model.onnx
     try:
         return onnxruntime.InferenceSession(data, settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no other base
+    except Exception as error:  # ONNX Runtime's errors have no other base in common
         raise CompileError(f"ONNX Runtime refuses {model.name}: {error}") from error
 
 

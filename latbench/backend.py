@@ -17,7 +17,6 @@ The constructor takes no arguments and raises `PluginError` where the library or
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 
 from numpy.typing import NDArray
 
-from latbench.errors import UsageError
+from latbench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from latbench.model import Model
@@ -185,8 +184,6 @@ def check_options(backend: str, options: Mapping[str, str], known: Mapping[str, 
     """
     for key, value in options.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
-            raise UsageError(f"backend {backend!r} has no option {key!r}: {remedy}")
+            raise UsageError(f"backend {backend!r} has no option {key!r}: {did_you_mean(key, known)}")
         if known[key] and value not in known[key]:
             raise UsageError(f"option {key}={value} of backend {backend!r}: choose one of {', '.join(known[key])}")

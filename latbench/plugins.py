@@ -5,7 +5,6 @@ A plug-in is named by its entry point, or as ``module:Class`` when it is not ins
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
@@ -18,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from latbench.errors import LatbenchError, PluginError, UsageError, reason
+from latbench.errors import LatbenchError, PluginError, UsageError, did_you_mean, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ PREDICTORS = Kind("predictor", "latbench.predictors", ("fit", "predict", "get_pa
 SPACES = Kind("space", "latbench.spaces", ("sample", "encode", "build"))
 STRATEGIES = Kind("strategy", "latbench.strategies", ("search",))
 TASKS = Kind("task", "latbench.tasks", ("batches", "loss", "score"))
+KINDS = (BACKENDS, PREDICTORS, SPACES, METERS, STRATEGIES, TASKS)
+"""In the order in which they are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,9 @@ def load(kind: Kind, name: str) -> Any:
         return _import(kind, EntryPoint(name, name, kind.group))
     found = _registered(kind).get(name)
     if found is None:
-        raise PluginError(f"no {kind.word} named {name!r}: {_suggestion(kind, name)}")
+        remedy = did_you_mean(name, names(kind))
+        also = "" if remedy.endswith("?") else ", or name a class as 'module:Class'"
+        raise PluginError(f"no {kind.word} named {name!r}: {remedy}{also}")
     packages = sorted({_package(point) for point in found})
     if len(found) > 1:
         raise PluginError(
@@ -88,7 +91,7 @@ def configure(kind: Kind, name: str, config: Mapping[str, Any]) -> Any:
     except LatbenchError:
         raise
     except Exception as error:
-        raise PluginError(f"{kind.word} {name!r} cannot be used ({reason(error)}): see 'latbench backends'") from error
+        raise PluginError(f"{kind.word} {name!r} cannot be used ({reason(error)}): see 'latbench plugins'") from error
     _check_methods(kind, name, built)
     return built
 
@@ -136,14 +139,14 @@ def _check_class(kind: Kind, name: str, plugin: Any) -> None:
         _check_methods(kind, name, plugin)
     elif ":" in name:
         raise UsageError(
-            f"{kind.word} {name!r} is a {type(plugin).__name__} and no class: name a class as 'module:Class'"
+            f"{kind.word} {name!r} is a {type(plugin).__name__}, not a class: name a class as 'module:Class'"
         )
 
 
 def _check_methods(kind: Kind, name: str, plugin: Any) -> None:
     missing = [method for method in kind.methods if not hasattr(plugin, method)]
     if missing:
-        raise PluginError(f"{name!r} is no {kind.word}, it has no {missing[0]}(): name one as 'module:Class'")
+        raise PluginError(f"{name!r} is not a {kind.word}, it has no {missing[0]}(): name one as 'module:Class'")
 
 
 def _check_keywords(what: str, plugin: Any, config: Mapping[str, Any]) -> None:
@@ -156,9 +159,7 @@ def _check_keywords(what: str, plugin: Any, config: Mapping[str, Any]) -> None:
         return
     for key in config:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
-            raise UsageError(f"{what} has no keyword {key!r}: {remedy}")
+            raise UsageError(f"{what} has no keyword {key!r}: {did_you_mean(key, known)}")
 
 
 @functools.cache
@@ -230,7 +231,7 @@ def _import(kind: Kind, point: EntryPoint) -> Any:
         raise PluginError(
             f"{kind.word} {point.name!r} needs {error.name!r}: {_install_command(point, error.name or '')}"
         ) from error
-    except Exception as error:  # a shared library that is missing or too old, for one
+    except Exception as error:  # for example, a shared library that is missing or too old
         raise PluginError(
             f"{kind.word} {point.name!r} does not load ({reason(error)}): "
             f"install {_package(point)} and what it needs again"
@@ -251,10 +252,3 @@ def _install_command(point: EntryPoint, library: str) -> str:
 
 def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value.partition(":")[0]
-
-
-def _suggestion(kind: Kind, name: str) -> str:
-    close = difflib.get_close_matches(name, names(kind), n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"choose one of {', '.join(names(kind)) or '(none is installed)'}, or name a class as 'module:Class'"

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
+import latbench
 from latbench import cli
 from latbench.backend import CompileOptions, OperatorTime
-from latbench.errors import CompileError, PluginError, StoreError
+from latbench.errors import CompileError, PluginError, StoreError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.one_model import inspection
 from latbench.measure.one_model.record import ModelRecord, Refusal, read_records, write_records
 from latbench.measure.one_model.sessions import SESSIONS, combine, measure_model, measure_on_backends
+from latbench.measure.settings import Settings
 from latbench.model import Model
 from latbench.model.source import open_model
 from latbench.records.measurement import Measurement
@@ -32,6 +34,7 @@ from latbench.testing.null import CompiledNull
 
 NULL = "latbench.testing:NullBackend"
 HERE = "tests.test_measure_models"
+SHORT = Settings(min_rounds=4, max_rounds=4, max_seconds=0.2)
 TELLING = f"{HERE}:TellingBackend"
 
 
@@ -259,6 +262,28 @@ def test_a_record_that_is_not_whole_is_named(tmp_path: Path) -> None:
         read_records(tmp_path / "missing.json")
     with pytest.raises(StoreError, match="choose another file"):
         write_records("/proc/none/a.json", [record])
+
+
+def test_a_module_is_measured_as_it_is_handed_over() -> None:
+    module = nn.Conv2d(2, 2, 3).train()
+    measured = latbench.measure_model(module, "onnxruntime", inputs=torch.ones(4, 2, 8, 8), settings=SHORT)
+    assert (measured.subject, measured.kind, module.training) == ("Conv2d", "model", True)
+    assert measured.value > 0
+    named = latbench.measure_model(module, NULL, inputs={"image": np.ones((4, 2, 8, 8), np.float32)}, settings=SHORT)
+    given = latbench.measure_model(model(), NullBackend(), settings=SHORT)
+    assert named.value == pytest.approx(given.value)
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (torch.ones(1), "backend is of type Tensor: give the name of one, and samples of the model as inputs="),
+        (NullBackend, r"NullBackend is a class: give an object of it, NullBackend\(\)"),
+    ],
+)
+def test_what_is_no_backend_is_refused(backend: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        measure_model(model(), backend)
 
 
 def test_a_refused_model_raises_what_the_backend_raised() -> None:

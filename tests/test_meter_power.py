@@ -51,7 +51,7 @@ def test_the_gpu_is_found_by_its_uuid_with_or_without_prefix(asked: list[str], u
 
 
 def test_a_cpu_is_sent_to_zeus(asked: list[str]) -> None:
-    with pytest.raises(NoCounterError, match=r"some Xeon is no NVIDIA GPU.*--meter zeus"):
+    with pytest.raises(NoCounterError, match=r"some Xeon is not an NVIDIA GPU.*--meter zeus"):
         PowerMeter().counter(Device("some Xeon", "cpu"))
 
 
@@ -71,7 +71,7 @@ def test_a_gpu_that_is_lost_is_a_failure(asked: list[str], monkeypatch: pytest.M
     counter = PowerMeter().counter(GPU)
     lost = fails(pynvml.NVML_ERROR_GPU_IS_LOST)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lost)
-    with pytest.raises(CounterError, match=r"Tesla V100 cannot be read any more"):
+    with pytest.raises(CounterError, match=r"Tesla V100 can no longer be read"):
         counter.energy_mj()
 
 

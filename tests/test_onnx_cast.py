@@ -195,7 +195,7 @@ def test_functions_of_a_file_are_cast_too():
 
 def test_what_cannot_be_cast_is_named():
     io = {"x": (FLOAT, [1])}, {"y": (FLOAT, [1])}
-    with pytest.raises(ModelError, match=r"Acme \(node 'a/b'\) is no operator of ONNX"):
+    with pytest.raises(ModelError, match=r"Acme \(node 'a/b'\) is not an operator of ONNX"):
         cast_onnx(graph_of([helper.make_node("Acme", ["x"], ["y"], "a/b", domain="local")], *io), "fp16")
     branch = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["z"])], "branch", [], [helper.make_tensor_value_info("z", FLOAT, [1])]

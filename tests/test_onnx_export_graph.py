@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import nn
 
 from latbench.errors import ModelError

@@ -28,7 +28,7 @@ class Tensors:
 
     Args:
         library: that built the engine.
-        model: has the samples, which are cast to what the engine reads.
+        model: has the samples, which are cast to the types that the engine reads.
         native: the engine, deserialised.
         context: one of its contexts, which they are bound to.
 
@@ -41,7 +41,7 @@ class Tensors:
         mode = library.trt.TensorIOMode.INPUT
         names = [native.get_tensor_name(i) for i in range(native.num_io_tensors)]
         inputs = [name for name in names if native.get_tensor_mode(name) == mode]
-        # An output's shape is known once those of all inputs are.
+        # The shapes of outputs are known once those of all inputs are.
         self._hosts = {name: _sample(model, name, _dtype(native, name)) for name in inputs}
         self._inputs = tuple(inputs)
         self._outputs = tuple(name for name in names if name not in inputs)
@@ -87,7 +87,7 @@ class Tensors:
 
 
 def _place(library: Library, native: Any, name: str) -> str:
-    """Return where a tensor lives: what says shapes is read on the host."""
+    """Return where a tensor lives: those that hold shapes are read on the host."""
     return "cuda" if native.get_tensor_location(name) == library.trt.TensorLocation.DEVICE else "cpu"
 
 

@@ -14,7 +14,7 @@ from latbench.cli.sources import Sources, profile_and_sources
 
 def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from.")],
-    predictor: Annotated[str, typer.Option(help="Predictor name or module:Class; see 'latbench backends'.")] = "mlp",
+    predictor: Annotated[str, typer.Option(help="Predictor name or module:Class; see 'latbench plugins'.")] = "mlp",
     to: Annotated[Path | None, typer.Option("--out", help="The file to write; beside the store unless given.")] = None,
     samples: Annotated[int | None, typer.Option(help="How many architectures to learn from; all unless given.")] = None,
     param: Annotated[

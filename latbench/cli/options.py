@@ -24,7 +24,7 @@ SpaceName = Annotated[str, typer.Option("--space", help="Search space; see 'latb
 SpaceOptions = Annotated[
     list[str] | None, typer.Option("--space-option", "-S", help="A space's configuration, such as cells=5; repeatable.")
 ]
-BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench backends'.")]
+BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench plugins'.")]
 BackendOptions = Annotated[
     list[str] | None, typer.Option("--option", "-O", help="A backend's own option as key=value; repeatable.")
 ]

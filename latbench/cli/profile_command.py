@@ -42,7 +42,7 @@ def run(
         Literal["all", "sample", "none"], typer.Option(help="Whose outputs are compared with the module's.")
     ] = "sample",
     meter: Annotated[
-        str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench backends'.")
+        str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench plugins'.")
     ] = None,
     window: Annotated[str, typer.Option(help="How long a metered model runs at a time, of three times.")] = "5s",
     retry_failed: Annotated[

@@ -1,7 +1,7 @@
 """A torch module as an ONNX file, written directly in milliseconds, batch norm folded.
 
 `torch.onnx.export` takes seconds for a DARTS network. Here `latbench.tracing` records the calls of the eval module, and
-each call is written by one small function. A new one is all that an unknown operator needs::
+one small function writes each call. An unknown operator needs no more than another one::
 
     @writes(torch.cumsum, torch.Tensor.cumsum)
     def cumsum(graph, x, dim):
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.onnx_export import activations, attention, elementwise, layers, pooling, shaping  # noqa: F401 - they register
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.protobuf import serialise
@@ -36,7 +36,8 @@ class FallbackWarning(UserWarning):
 def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     """Write a module as an ONNX file for inputs of these shapes.
 
-    What the direct writer does not know is written by `torch.onnx.export`, with a `FallbackWarning` that names it.
+    A module with an operator that the direct writer does not know is written by `torch.onnx.export`, with a
+    `FallbackWarning` that names the operator.
 
     Args:
         module: in eval mode; its output is a tensor or a tuple of tensors.
@@ -62,7 +63,7 @@ def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     try:
         traced = trace(module, inputs)
     except Exception as error:  # a forward pass may raise anything when it meets a stand-in for a tensor
-        raise UnknownOperatorError(f"{type(module).__name__} cannot be traced ({_first_line(error)})") from error
+        raise UnknownOperatorError(f"{type(module).__name__} cannot be traced ({first_line(error)})") from error
     graph = Graph(module)
     for name, node in zip(inputs, traced.inputs, strict=True):
         graph.write_input(node, name)
@@ -82,12 +83,8 @@ def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], rea
         except Exception as error:  # torch.export raises what the module raises
             raise ModelError(
                 f"{type(module).__name__} cannot be written as ONNX "
-                f"({reason}; torch.onnx.export: {_first_line(error)}): measure it on a backend that runs modules"
+                f"({reason}; torch.onnx.export: {first_line(error)}): measure it on a backend that runs modules"
             ) from error
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     return data
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

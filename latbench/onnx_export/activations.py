@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
@@ -17,7 +17,6 @@ from latbench.tracing import Node
 
 @writes(F.relu6)
 def relu6(graph: Graph, x: Node, inplace: bool = False) -> Any:
-    """Write a ReLU that is cut off at 6."""
     return clamp(graph, x, 0, 6)
 
 
@@ -29,7 +28,6 @@ def hardtanh(graph: Graph, x: Node, min_val: float = -1, max_val: float = 1, inp
 
 @writes(torch.clamp, Tensor.clamp, torch.clip, Tensor.clip)
 def clamp(graph: Graph, x: Node, min: float | None = None, max: float | None = None) -> Any:
-    """Write a clamp to two numbers."""
     if min is None or not isinstance(max, int | float | None):
         raise UnknownOperatorError
     return graph.add("Clip", x, graph.scalar(min, x.dtype), None if max is None else graph.scalar(max, x.dtype))
@@ -37,13 +35,11 @@ def clamp(graph: Graph, x: Node, min: float | None = None, max: float | None = N
 
 @writes(F.leaky_relu)
 def leaky_relu(graph: Graph, x: Node, negative_slope: float = 0.01, inplace: bool = False) -> Any:
-    """Write a leaky ReLU."""
     return graph.add("LeakyRelu", x, alpha=float(negative_slope))
 
 
 @writes(F.elu)
 def elu(graph: Graph, x: Node, alpha: float = 1.0, inplace: bool = False) -> Any:
-    """Write an ELU."""
     return graph.add("Elu", x, alpha=float(alpha))
 
 
@@ -81,7 +77,7 @@ def softplus(graph: Graph, x: Node, beta: float = 1, threshold: float = 20) -> A
 
 @writes(F.gelu)
 def gelu(graph: Graph, x: Node, approximate: str = "none") -> Any:
-    """Write ``x * P(normal variable <= x)`` as runtimes recognise it (its own operator is new in opset 20)."""
+    """Write ``x * P(normal variable <= x)`` in a form that runtimes know (its own operator is new in opset 20)."""
     if approximate != "none":
         return _gelu_tanh(graph, x)
     gate = graph.add("Erf", graph.add("Div", x, graph.scalar(math.sqrt(2), x.dtype)))
@@ -116,7 +112,7 @@ def glu(graph: Graph, x: Node, dim: int = -1) -> Any:
 
 @writes(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 def dropout(graph: Graph, x: Node, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    """Leave a dropout out, unless it drops even in eval mode."""
+    """Leave a dropout out; one that also drops in eval mode is not supported."""
     if training and p > 0:
         raise UnknownOperatorError
     return graph.name(x)

@@ -1,4 +1,4 @@
-"""Writers of the operators that work element by element, of reductions, and of what an eval module leaves as it is."""
+"""Writers of the operators that work element by element, of reductions, and of what does nothing in eval mode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.graph import Graph, Input, UnknownOperatorError, writes
@@ -77,7 +77,6 @@ def arithmetic(kind: str, graph: Graph, x: Input | float, y: Input | float, *, a
 
 
 def comparison(kind: str, graph: Graph, x: Any, y: Any) -> Any:
-    """Write a comparison of two tensors or numbers."""
     left, right = (value if isinstance(value, int | float) else torch.empty(1, dtype=value.dtype) for value in (x, y))
     dtype = torch.result_type(left, right)
     return graph.add(kind, operand(graph, x, dtype), operand(graph, y, dtype))
@@ -93,7 +92,6 @@ def operand(graph: Graph, value: Any, dtype: torch.dtype) -> Input:
 
 
 def reduction(kind: str, graph: Graph, x: Node, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
-    """Write a reduction over some or all dimensions."""
     return graph.add(kind, x, axes=_axes(x, dim), keepdims=int(keepdim))
 
 
@@ -111,13 +109,11 @@ def _axes(x: Node, dim: int | tuple[int, ...] | None) -> tuple[int, ...]:
 
 @writes(torch.matmul, Tensor.matmul, operator.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
 def matmul(graph: Graph, x: Input, y: Input) -> Any:
-    """Write a product of matrices, or of stacks of them."""
     return graph.add("MatMul", x, y)
 
 
 @writes(torch.einsum)
 def einsum(graph: Graph, equation: str, *tensors: Any) -> Any:
-    """Write a sum of products in Einstein's notation."""
     return graph.add("Einsum", *tensors, equation=equation)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.graph import Array, Graph, Operator, UnknownOperatorError, writes
@@ -65,7 +65,6 @@ def conv_transpose(
     groups: int = 1,
     dilation: Ints = 1,
 ) -> Any:
-    """Write a transposed convolution."""
     kernel = tuple(weight.shape[2:])
     return graph.add(
         "ConvTranspose",
@@ -85,7 +84,7 @@ def batched(x: Node, dimensions: int) -> Node:
     """Return a tensor of shape (batch, channels, spatial...) as it is.
 
     Raises:
-        UnknownOperatorError: it has no batch dimension, which ONNX demands.
+        UnknownOperatorError: it has no batch dimension, which ONNX requires.
     """
     if len(x.shape) != dimensions + 2:
         raise UnknownOperatorError
@@ -162,7 +161,6 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Any:
-    """Write a layer normalisation."""
     shape = tuple(normalized_shape)
     scale = weight if weight is not None else graph.filled(1, shape, x.dtype)
     return graph.add("LayerNormalization", x, scale, bias, axis=-len(shape), epsilon=eps)
@@ -211,7 +209,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    """Write an instance normalisation by the input's own statistics."""
+    """Write an instance normalisation that uses the input's own statistics."""
     if not use_input_stats:
         raise UnknownOperatorError
     scale = weight if weight is not None else graph.filled(1, x.shape[1:2], x.dtype)
@@ -229,7 +227,7 @@ def embedding(
     *_: Any,
     **__: Any,
 ) -> Any:
-    """Write a table look-up; the other arguments matter while training."""
+    """Write a table look-up; the other arguments matter in training only."""
     if max_norm is not None:
         raise UnknownOperatorError
     return graph.add("Gather", weight, x, axis=0)

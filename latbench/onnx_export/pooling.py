@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.layers import Ints, batched, per_dimension
@@ -52,7 +52,7 @@ def _average_pool(
 ) -> Any:
     kernel, strides, pads = _windows(batched(x, dimensions), kernel_size, stride, padding)
     ends = _end_padding(graph.node.shape, x.shape, kernel, strides, pads, (1,) * dimensions)
-    # Windows that ceil_mode lets hang over the padding count only what is inside it: no ONNX attribute says that.
+    # Windows that ceil_mode lets reach past the padding average only what is inside: no ONNX attribute says that.
     if divisor_override is not None or (count_include_pad and ends != pads):
         raise UnknownOperatorError
     return graph.add(
@@ -79,7 +79,7 @@ def _end_padding(
     pads: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """Return the padding after each dimension with which the windows reach as far as in torch's `ceil_mode`.
+    """Return the padding after each dimension that makes the windows reach as far as torch's `ceil_mode` does.
 
     Runtimes disagree about ONNX's own ``ceil_mode``: they differ in whether the last window may start in the padding.
     """

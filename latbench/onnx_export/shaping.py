@@ -1,4 +1,4 @@
-"""Writers of what moves, cuts and joins tensors. Shapes are static: whatever only renames dimensions is a Reshape."""
+"""Writers of what moves, cuts and joins tensors. Shapes are static: whatever only regroups dimensions is a Reshape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.elementwise import operand
@@ -22,7 +22,7 @@ from latbench.tracing import Node, Spec
     *(torch.squeeze, Tensor.squeeze, torch.unsqueeze, Tensor.unsqueeze),
 )
 def reshape(graph: Graph, x: Node, *_: Any, **__: Any) -> Any:
-    """Write whatever keeps the elements in order."""
+    """Write anything that keeps the elements in order."""
     if graph.node.dtype != x.dtype:
         raise UnknownOperatorError
     return graph.add("Reshape", x, graph.integers(*graph.node.shape))
@@ -48,7 +48,6 @@ def permute(graph: Graph, x: Node, *dims: Any) -> Any:
 
 @writes(torch.transpose, Tensor.transpose, torch.swapaxes, Tensor.swapaxes)
 def transpose(graph: Graph, x: Node, dim0: int, dim1: int) -> Any:
-    """Write an exchange of two dimensions."""
     order = list(range(len(x.shape)))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return graph.add("Transpose", x, perm=tuple(order))
@@ -56,13 +55,11 @@ def transpose(graph: Graph, x: Node, dim0: int, dim1: int) -> Any:
 
 @writes(torch.t, Tensor.t, Tensor.T.__get__, Tensor.mT.__get__)  # type: ignore[attr-defined]
 def transpose_last(graph: Graph, x: Node) -> Any:
-    """Write the transpose of a matrix."""
     return transpose(graph, x, -2, -1)
 
 
 @writes(torch.cat, torch.concat)
 def cat(graph: Graph, tensors: Any, dim: int = 0) -> Any:
-    """Write a concatenation."""
     return graph.add("Concat", *tensors, axis=dim)
 
 
@@ -132,7 +129,6 @@ def _slices(parts: tuple[Any, ...], shape: tuple[int, ...]) -> Iterator[tuple[in
 
 @writes(Tensor.expand, Tensor.expand_as, torch.broadcast_to, Tensor.broadcast_to)
 def expand(graph: Graph, x: Node, *_: Any) -> Any:
-    """Write a broadcast to a larger shape."""
     return graph.add("Expand", x, graph.integers(*graph.node.shape))
 
 
@@ -156,14 +152,12 @@ def pad(graph: Graph, x: Node, pad: tuple[int, ...], mode: str = "constant", val
 
 @writes(torch.where, Tensor.where)
 def where(graph: Graph, condition: Node, x: Any, y: Any) -> Any:
-    """Write a choice between two tensors or numbers."""
     dtype = graph.node.dtype
     return graph.add("Where", condition, operand(graph, x, dtype), operand(graph, y, dtype))
 
 
 @writes(F.pixel_shuffle)
 def pixel_shuffle(graph: Graph, x: Node, upscale_factor: int) -> Any:
-    """Write a move of channels into space."""
     return graph.add("DepthToSpace", x, blocksize=upscale_factor, mode="CRD")
 
 

@@ -18,7 +18,6 @@ class that is one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -32,6 +31,7 @@ from latbench.plugins import PREDICTORS, SPACES, Kind, configure, load, names
 from latbench.prediction.trained import TrainedPredictor
 from latbench.predictor import HasArrays, Predictor
 from latbench.records.measurement import Conditions
+from latbench.records.writing import write_atomically
 from latbench.space import SearchSpace, SpaceSpec
 
 FORMAT = 2
@@ -62,7 +62,10 @@ def save_predictor(path: str | Path, trained: TrainedPredictor) -> None:
         "facts": dict(trained.facts),
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in _arrays(trained.estimator).items()}
-    _write_atomically(Path(path), save(arrays, {HEADER: _to_json(header)}))
+    try:
+        write_atomically(Path(path), save(arrays, {HEADER: _to_json(header)}))
+    except OSError as error:
+        raise PredictorFileError(f"cannot write {path}: {error.strerror}: choose another place") from error
 
 
 def load_predictor(path: str | Path, space: SearchSpace | None = None) -> TrainedPredictor:
@@ -217,19 +220,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             f"{path} has format {version!r}, this version reads {FORMAT}: update latbench, or fit again"
         )
     return header, arrays
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise PredictorFileError(f"cannot write {path}: {error.strerror}: choose another place") from error
 
 
 def _to_json(header: dict[str, Any]) -> str:

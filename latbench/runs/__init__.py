@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from latbench.errors import UsageError
+from latbench.errors import UsageError, did_you_mean
 from latbench.measure.estimate import Z_95
 from latbench.measure.one_model.record import read_records
-from latbench.runs.verdict import Interval, Ratio, mean_ratio, ratio
 from latbench.records.measurement import Conditions
 from latbench.records.profile import Profile
+from latbench.runs.verdict import Interval, Ratio, mean_ratio, ratio
 from latbench.space import SpaceSpec
 from latbench.store import Store
 
@@ -213,9 +212,7 @@ def _check_fields(ignore: Collection[str], entries: Sequence[Entry]) -> None:
         if name in ("quantity", "unit"):
             raise UsageError(f"--ignore {name}: different quantities have no ratio, so it must be equal")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(sorted(known))}"
-            raise UsageError(f"no field is called {name!r}: {remedy}")
+            raise UsageError(f"no field is called {name!r}: {did_you_mean(name, sorted(known))}")
 
 
 def _nothing_common(a: Run, b: Run) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.errors import DataError
+from latbench.errors import DataError, first_line
+from latbench.records.writing import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +46,7 @@ def read(path: Path, types: Callable[[Sequence[str]], Mapping[str, str]]) -> pa.
     except FileNotFoundError as error:
         raise DataError(f"no file {path}") from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no {path.suffix} table ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{path} is no {path.suffix} table ({first_line(error)})") from error
     if not table.num_rows:
         raise DataError(f"{path} has no rows, only the names of its columns: write it again, or choose another")
     return table
@@ -70,12 +70,11 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
 
     table = pa.Table.from_pylist(rows)
-    partial = path.with_name(path.name + ".partial")
+    content = pa.BufferOutputStream()
+    _write(table, content, path.suffix)
     try:
-        _write(table, partial, path.suffix)
-        os.replace(partial, path)
+        write_atomically(path, content.getvalue().to_pybytes())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another file") from error
 
 
@@ -97,15 +96,15 @@ def _read_parquet(path: Path) -> pa.Table:
     return parquet.read_table(path)
 
 
-def _write(table: pa.Table, path: Path, suffix: str) -> None:
+def _write(table: pa.Table, content: pa.NativeFile, suffix: str) -> None:
     if suffix == ".csv":
         from pyarrow import csv as arrow
 
-        arrow.write_csv(table, path)
+        arrow.write_csv(table, content)
     else:
         from pyarrow import parquet
 
-        parquet.write_table(table, path)
+        parquet.write_table(table, content)
 
 
 def _first_lines(stream: Iterator[str]) -> Iterator[int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 from torch.fx.proxy import Proxy, TracerBase
@@ -36,7 +36,7 @@ _COMPOSITE = frozenset({F.multi_head_attention_forward})
 def trace(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> Trace:
     """Record the calls that a module makes for inputs of these shapes and dtypes.
 
-    A module whose path depends on values, or that hands its input to something that is no torch function, raises
+    A module whose path depends on values, or that hands its input to something other than a torch function, raises
     whatever it raises when it meets a `torch.fx.Proxy`: TraceError, TypeError, RuntimeError, ...
     """
     recorder = _Recorder()
@@ -63,7 +63,7 @@ class _Recorder(TracerBase):
     def add_outputs(self, values: Any) -> None:
         for value in values:
             if not isinstance(value, _Value | torch.Tensor):
-                raise TypeError(f"the module returns a {type(value).__name__}, neither a tensor nor a tuple of tensors")
+                raise TypeError(f"the module returns a {type(value).__name__}, not a tensor or a tuple of tensors")
             self.trace.outputs.append(_unwrap(value))
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *_: Any, **__: Any) -> Any:
@@ -131,7 +131,7 @@ class _Value(Proxy):
 
     @property
     def device(self) -> torch.device:
-        # What a forward pass creates beside its input has values: it cannot be on the meta device.
+        # Tensors that a forward pass creates for itself hold real values, so they cannot be on the meta device.
         return torch.device("cpu")
 
     def size(self, dim: int | None = None) -> Any:
@@ -141,7 +141,7 @@ class _Value(Proxy):
         return len(self.node.shape)
 
     def __iter__(self) -> Iterator[Any]:
-        # There is no __len__: with one, indexing a weight by a value would take the value for a sequence of indices.
+        # There is no __len__: with one, indexing a weight by a value would read the value as a sequence of indices.
         return (self.tracer.call(operator.getitem, (self, index), {}) for index in range(self.node.shape[0]))
 
     def __iadd__(self, other: Any) -> Any:
@@ -180,7 +180,7 @@ def _first_value(arguments: Any) -> Any:
 
 @functools.cache
 def _out_of_place(function: Function) -> Function:
-    """``torch.Tensor.add_`` -> ``torch.Tensor.add``; any other function itself."""
+    """``torch.Tensor.add_`` -> ``torch.Tensor.add``; any other function stays itself."""
     name = getattr(function, "__name__", "")
     if not name.endswith("_") or name.endswith("__"):
         return function
@@ -189,7 +189,7 @@ def _out_of_place(function: Function) -> Function:
 
 @functools.cache
 def _body(function: types.FunctionType) -> Function:
-    """Return a function of torch that does not ask its arguments for ``__torch_function__`` first."""
+    """Return a copy of a torch function that does not first ask its arguments for ``__torch_function__``."""
     asks = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
     scope = {**function.__globals__, **dict.fromkeys(asks, lambda *_: False)}
     return types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)

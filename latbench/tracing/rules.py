@@ -1,7 +1,7 @@
 """Shapes of the results of common functions.
 
 Torch's meta device knows every function, but its first use imports torch's compiler and SymPy: more than a second in
-each process that measures. These rules spare that for the networks of most search spaces. A rule returns None where it
+each process that measures. These rules avoid that for the networks of most search spaces. A rule returns None where it
 does not apply, and the meta device answers instead.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.tracing.nodes import Spec

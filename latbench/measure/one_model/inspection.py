@@ -1,4 +1,4 @@
-"""What a compiled model tells beside its latency: percentiles of its calls, its memory, the times of its operators."""
+"""What a compiled model shows besides its latency: percentiles of its calls, its memory, its operators' times."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from latbench.model import Model
 
 CALLS = 1000
 SECONDS = 3.0
-"""A series of calls ends at whichever comes first."""
+"""A series of calls ends at whichever of the two comes first."""
 
 ENOUGH_CALLS = {50: 1, 90: 64, 99: 662}
-"""How many calls a percentile needs: one of so many exceeds it all but surely, 0.9**64 = 0.99**662 = 0.0012."""
+"""How many calls a percentile needs: one of so many almost surely exceeds it, since 0.9**64 = 0.99**662 = 0.0012."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a compiled model tells beside its latency.
+    """What a compiled model shows besides its latency.
 
     Args:
         percentiles: of back-to-back calls, in ms on the target's own clock, by name: ``"p50"``, ``"p90"``, ``"p99"``.
@@ -35,7 +35,7 @@ class Inspection:
         memory_mib: see `memory_of`; None where nothing measures it.
         memory_of: ``"model"``: what the runtime says that the model holds (`latbench.backend.HasMemory`);
             ``"process"``: what this process grew by, from before compiling to after the first runs. Empty for None.
-        operators: what each operator takes; empty where the runtime cannot tell, or was not asked.
+        operators: what each operator takes; empty where the runtime does not say, or was not asked.
     """
 
     percentiles: Mapping[str, float]
@@ -48,10 +48,10 @@ class Inspection:
 def inspect_model(
     model: Model, backend: Backend, options: CompileOptions, *, with_operators: bool = False
 ) -> Inspection:
-    """Compile a model once more and ask it.
+    """Compile a model once more and inspect it.
 
     Args:
-        model: has been compiled by the backend before, so that what the process loads for it once is there.
+        model: the backend has compiled it before, so that whatever the process loads once for it is already loaded.
         backend: compiles it.
         options: how.
         with_operators: whether to profile its operators.
@@ -75,7 +75,7 @@ def inspect_model(
 
 
 def percentiles(ms: NDArray[np.float64]) -> dict[str, float]:
-    """Return the percentiles that so many calls give."""
+    """Return the percentiles for which there are enough calls."""
     return {f"p{p}": float(np.percentile(ms, p)) for p, enough in ENOUGH_CALLS.items() if len(ms) >= enough}
 
 
@@ -88,7 +88,7 @@ def _call_ms(compiled: Compiled) -> NDArray[np.float64]:
 
 
 def _process_mib() -> float:
-    """Return the resident memory of this process without what it has freed and keeps for later."""
+    """Return the resident memory of this process, without memory that it has freed but keeps for later."""
     gc.collect()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

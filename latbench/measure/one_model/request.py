@@ -1,4 +1,4 @@
-"""What a worker is asked to measure of a model that a user named: an ONNX file, a ``.pt2`` file, ``module:factory``."""
+"""What a worker is asked to measure: an ONNX file, a ``.pt2`` file or ``module:factory`` on some backends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SourceResult:
     Args:
         name: the model's.
         results: in the order of the backends that were asked for.
-        notes: what the user should know of how it was opened and measured.
+        notes: what the user should know about how it was opened and measured.
     """
 
     name: str

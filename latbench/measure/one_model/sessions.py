@@ -1,21 +1,23 @@
 """Measure one model, on one backend or several.
 
-Nothing rides along that could tell the machine's drift from the model, and a model may outlast any drift that a session
-sees. So each backend gets several short sessions, in turns with the others, each of which compiles afresh: their
-disagreement, memory layout and drift between them included, is what the interval comes from.
+No reference rides along that could separate the machine's drift from the model, and drift may be slower than a session
+is long. So each backend gets several short sessions, in turns with the others, each of which compiles afresh. The
+interval comes from how far they disagree, which includes memory layout and the drift between them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
-from latbench.errors import LatbenchError, MeasurementError
+from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.gates import FLAGS
 from latbench.measure.one_model.inspection import inspect_model
@@ -24,42 +26,68 @@ from latbench.measure.rounds import Task
 from latbench.measure.session import Notify, SessionResult, run_session
 from latbench.measure.settings import Settings
 from latbench.model import Model
+from latbench.model.samples import Samples
+from latbench.model.source import as_model
 from latbench.records.measurement import Conditions, Measurement
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SESSIONS = 5
 _HALF_WIDTH = 1.46
 """Half-width of the 95% interval of the lower quartile of five normal numbers, in standard deviations; simulated."""
 
 DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
-"""Of one session, of which there are several: 24 rounds, or fewer of a slow model."""
+"""The settings of each of the sessions: 24 rounds, or fewer for a slow model."""
 
 
 def measure_model(
-    model: Model,
-    backend: str | Backend,
+    model: Model | nn.Module | str | Path | Callable[[], Any],
+    backend: str | Backend = "onnxruntime",
     *,
+    inputs: Samples | None = None,
     options: CompileOptions | None = None,
     settings: Settings = DEFAULT,
     seed: int = 0,
 ) -> Measurement:
     """Measure one model in this process.
 
+    ``measure_model(net, "onnxruntime", inputs=torch.randn(1, 3, 224, 224)).value`` is a latency in ms.
+
     Args:
-        model: what to measure.
+        model: a torch module, of which a copy is measured in eval mode; a path to an ``.onnx`` or ``.pt2`` file;
+            ``module:factory`` or the factory itself; or a `Model`.
         backend: plug-in name, ``module:Class``, or a backend.
+        inputs: sample inputs, batch first: a tensor or an array, several in a tuple in the order of ``forward``, or a
+            dict by name. A module needs them; a file or a factory may bring its own, and a `Model` does.
         options: how it is compiled.
         settings: how each of the sessions measures.
         seed: recorded.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses.
+        UsageError: a model that cannot be opened or does not run on its inputs, an unknown backend, options that it
+            refuses.
         MeasurementError: the model cannot be compiled or run.
     """
-    target: Backend = plugins.configure(plugins.BACKENDS, backend, {}) if isinstance(backend, str) else backend
-    (result,) = _in_turns(model, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
+    target = _backend(backend)
+    opened = as_model(model, inputs)
+    (result,) = _in_turns(opened, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
     if isinstance(result, Refusal):
         raise result.error
     return result[1]
+
+
+def _backend(backend: str | Backend) -> Backend:
+    if isinstance(backend, str):
+        built: Backend = plugins.configure(plugins.BACKENDS, backend, {})
+        return built
+    if isinstance(backend, type):
+        raise UsageError(f"{backend.__name__} is a class: give an object of it, {backend.__name__}()")
+    if not all(hasattr(backend, method) for method in plugins.BACKENDS.methods):
+        raise UsageError(
+            f"backend is of type {type(backend).__name__}: give the name of one, and samples of the model as inputs="
+        )
+    return backend
 
 
 def measure_on_backends(
@@ -72,9 +100,9 @@ def measure_on_backends(
     with_operators: bool = False,
     notify: Notify = lambda phase, index: None,
 ) -> list[ModelRecord | Refusal]:
-    """Measure one model on several backends in this process, their sessions in turns, and all that they tell of it.
+    """Measure one model on several backends in this process, their sessions in turns, and inspect it on each.
 
-    A backend that is missing, refuses the model or fails on it does not keep the others from it.
+    A backend that is missing, refuses the model or fails on it does not stop the others.
 
     Args:
         model: what to measure.
@@ -83,7 +111,7 @@ def measure_on_backends(
         settings: how each of the sessions measures.
         seed: recorded.
         with_operators: whether to profile the operators, where a backend can.
-        notify: hears of the phases of each session.
+        notify: is told the phases of each session.
     """
     options = options or CompileOptions()
     results: dict[str, ModelRecord | Refusal] = {}
@@ -99,7 +127,7 @@ def measure_on_backends(
             results[name] = result
             continue
         inspection = inspect_model(model, targets[name], options, with_operators=with_operators)
-        # The record says what loads the backend again, which for a class that is not installed is not its name.
+        # The record says what loads the backend again: for a class that is not installed, that is not its name.
         results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
     return [results[name] for name in dict.fromkeys(backends)]
 
@@ -158,7 +186,7 @@ def _in_turns(
 def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
     """Return one measurement from those of `SESSIONS` sessions.
 
-    Its value is their lower quartile, like that of the visits in a session: what disturbs a machine only ever slows it.
+    Its value is their lower quartile, as a session's is that of its visits: disturbances only ever slow a machine.
 
     Args:
         sessions: of one model on one backend.
@@ -182,5 +210,5 @@ def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
 
 
 def _backend_flags(sessions: Sequence[Measurement]) -> list[str]:
-    """Return the flags that the backend raised; with one model alone, a session takes all that moves for drift."""
+    """Return the flags that the backend raised; with a single model, a session cannot tell noise from drift."""
     return list(dict.fromkeys(flag for m in sessions for flag in m.flags if flag not in FLAGS))

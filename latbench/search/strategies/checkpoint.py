@@ -7,7 +7,6 @@ Random states are not stored: every epoch draws from a generator of its own (`la
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from latbench.errors import UsageError
+from latbench.records.writing import write_atomically
 from latbench.search.strategies.identity import Identity, check_identity
 from latbench.search.strategies.result import Epoch
 
@@ -45,13 +45,8 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         UsageError: the folder is read-only or full; the old file stays as it was.
     """
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_atomically(path, data)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; free the folder and run it again") from error
 

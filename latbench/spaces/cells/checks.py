@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
-from latbench.errors import ParseError, UsageError
+from latbench.errors import ParseError, UsageError, did_you_mean
 
 
 def check_config(space: str, field: str, value: int, *, minimum: int = 1, multiple_of: int = 1) -> None:
@@ -26,9 +25,4 @@ def check_operation(kind: str, known: Sequence[str]) -> None:
         ParseError: it is not among the known ones.
     """
     if kind not in known:
-        close = difflib.get_close_matches(kind, known, n=1)
-        raise ParseError(f"no operation {kind!r}: {f'did you mean {close[0]!r}?' if close else _choose(known)}")
-
-
-def _choose(known: Sequence[str]) -> str:
-    return f"choose one of {', '.join(known)}"
+        raise ParseError(f"no operation {kind!r}: {did_you_mean(kind, known)}")

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError, first_line
-from latbench.model.inputs import Inputs, sample_input
+from latbench.model.inputs import Inputs
 from latbench.model.samples import Samples, in_order, named_samples, parameter_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from latbench.space import Architecture, Operation, SearchSpace
 
 
 class Model:
@@ -69,18 +67,6 @@ class Model:
         name = name or type(module).__name__
         samples = named_samples(name, parameter_names(module), inputs)
         return cls(name, in_order(name, module, samples), module=lambda: _measurable(name, module))
-
-    @classmethod
-    def from_architecture(cls, space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
-        """Build an architecture of a search space for inputs of ``(batch, *space.input_shape)``."""
-        inputs = {"x": sample_input((batch, *space.input_shape))}
-        return cls(str(architecture), inputs, module=lambda: space.build(architecture).eval())
-
-    @classmethod
-    def from_operation(cls, space: SearchSpace, operation: Operation, *, batch: int = 1) -> Model:
-        """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
-        inputs = {"x": sample_input((batch, *operation.input_shape))}
-        return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
 
     @cached_property
     def module(self) -> nn.Module:

@@ -91,7 +91,7 @@ def compare_predictors(job: Job, path: Path, batch: int, sizes: tuple[int, ...])
             job.row(f"batch {batch}: MAPE", "no architecture is measured in the time", status="not run")
             return
         profile = opened.profile()
-    if profile.column_facts().costs is None and "lookup" in usable:
+    if profile.context().costs is None and "lookup" in usable:
         usable.remove("lookup")
         job.row("predictor lookup", "its operator table is not measured", status="not run")
     enough = [size for size in sizes if size + job.some(TEST, 8) <= len(profile.y)]

@@ -9,6 +9,7 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_error, print_json, print_table
+from latbench.cli.sources import Sources, profile_and_sources
 from latbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from and to test on.")],
     predictors: Annotated[
-        str | None, typer.Option(help="Comma-separated names; all that are available unless given.")
+        str | None,
+        typer.Option(help="Comma-separated names; unless given, all that are available and can learn from this store."),
     ] = None,
     train: Annotated[
         str | None,
@@ -32,6 +34,7 @@ def run(
         Path | None,
         typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
+    sources: Sources = None,
     target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -45,27 +48,25 @@ def run(
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
       latbench compare runs/ort.db --plot runs/predictors.png
       latbench compare runs/cuda.db --target energy_mj
+      latbench compare runs/new.db --train 10,20 --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.evaluation.comparison import compare, held_out
-    from latbench.records.measurement import TARGETS
     from latbench.report import check_figure, predicted_against_measured, save_figure
-    from latbench.store import Store
 
     if plot is not None:
         check_figure(plot)
     sizes = _sizes(train) if train is not None else None
-    chosen = _available() if predictors is None else _names(predictors)
-    with Store(store, quantity=target and TARGETS[target]) as opened:
-        profile = opened.profile()
+    chosen = None if predictors is None else _names(predictors)
+    profile, others = profile_and_sources(store, sources, target)
     sizes = sizes or (_default_size(profile),)
-    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds)
+    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds, sources=others)
     if as_json:
         print_json(comparison.to_json())
     else:
         _print(comparison, title=f"{store}: mean over {seeds} random splits")
     if plot is None:
         return
-    measured, predicted = held_out(profile, chosen, train_size=max(sizes))
+    measured, predicted = held_out(profile, comparison.predictors, train_size=max(sizes), sources=others)
     floor = comparison.noise_floor.mape
     figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
     try:
@@ -82,13 +83,6 @@ def _print(comparison: Comparison, title: str) -> None:
     out.print(f"noise floor: {comparison.noise_floor}")
     for note in comparison.notes:
         out.print(f"note: {note}")
-
-
-def _available() -> list[str]:
-    from latbench import plugins
-
-    registered = plugins.names(plugins.PREDICTORS)
-    return [name for name in registered if plugins.status(plugins.PREDICTORS, name).available]
 
 
 def _names(text: str) -> list[str]:

@@ -9,6 +9,7 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_json
+from latbench.cli.sources import Sources, profile_and_sources
 
 
 def run(
@@ -19,6 +20,7 @@ def run(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")
     ] = None,
+    sources: Sources = None,
     target: opt.Target = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
@@ -31,14 +33,14 @@ def run(
       latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
       latbench fit runs/cuda.db --target energy_mj --out runs/energy.safetensors
+      latbench fit runs/new.db --predictor transfer --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.file import save_predictor
     from latbench.prediction.fit import fit
-    from latbench.records.measurement import TARGETS
-    from latbench.store import Store
 
-    with Store(store, quantity=target and TARGETS[target]) as opened:
-        trained = fit(opened.profile(), predictor, samples=samples, seed=seed, **opt.literals(param, "--param"))
+    keywords = opt.literals(param, "--param")
+    profile, others = profile_and_sources(store, sources, target)
+    trained = fit(profile, predictor, samples=samples, sources=others, seed=seed, **keywords)
     name = predictor.replace(":", ".") + (f"-{target}" if target else "")
     path = to or store.with_name(f"{store.stem}-{name}.safetensors")
     save_predictor(path, trained)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import DataError
-from latbench.predictor import ColumnFacts
+from latbench.predictor import Context, Cost, Source
 from latbench.records.measurement import Conditions, Measurement
-from latbench.space import Architecture, HasOperations, SearchSpace
+from latbench.space import Architecture, HasOperations, SearchSpace, SpaceSpec, Term
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,50 @@ class Profile:
         """Return a measured value as the median session would have given it: scaled by its session's references."""
         return measurement.scaled_to(self.reference).value
 
-    def column_facts(self) -> ColumnFacts:
-        """Return what the space and this profile know about an encoding's columns."""
-        columns = self.space.columns
-        groups = tuple(column.group for column in columns)
-        table = self.operation_costs
-        terms = self.space.terms() if isinstance(self.space, HasOperations) else ()
-        if any(len(term.columns) > 1 or term.operations.keys() - table.keys() for term in terms):
-            return ColumnFacts(groups)
-        costs = dict.fromkeys((column.name for column in columns), 0.0)
+    @property
+    def has_operations(self) -> bool:
+        """Whether the space says which operations its networks are made of."""
+        return bool(terms_of(self.space))
+
+    def context(self, sources: Sequence[Profile] = ()) -> Context:
+        """Return what the space, this profile and other devices' profiles know beyond `X` and `y`.
+
+        Args:
+            sources: profiles of the same space, quantity and unit.
+
+        Raises:
+            DataError: a source differs in one of these, or holds no architecture.
+        """
+        return Context(tuple(self.space.columns), self._costs(), tuple(map(self._source, sources)))
+
+    def _costs(self) -> tuple[Cost, ...] | None:
+        """Return the operator table by columns; None where the space has no operations, or one was not measured."""
+        table, terms = self.operation_costs, terms_of(self.space)
+        if not terms or any(key not in table for term in terms for key in term.operations):
+            return None
+        number = {column.name: index for index, column in enumerate(self.space.columns)}
+        costs: dict[tuple[int, ...], float] = {}
         for term in terms:
-            costs[term.columns[0]] += sum(table[key] * count for key, count in term.operations.items())
-        return ColumnFacts(groups, tuple(costs.values()))
+            place = tuple(sorted(number[name] for name in term.columns))
+            costs[place] = costs.get(place, 0.0) + sum(table[key] * count for key, count in term.operations.items())
+        return tuple(Cost(columns, value) for columns, value in costs.items())
+
+    def _source(self, other: Profile) -> Source:
+        here, there = self.conditions, other.conditions
+        fields = {
+            "space": (SpaceSpec.of(self.space), SpaceSpec.of(other.space)),
+            "quantity": (here.quantity, there.quantity),
+            "unit": (here.unit, there.unit),
+        }
+        name = f"{there.device.name} ({there.backend})"
+        for field, (own, given) in fields.items():
+            if own != given:
+                raise DataError(f"source {name} differs in {field}: {given}, not {own}: give one of the same {field}")
+        if not (np.isfinite(other.y) & (other.y > 0)).all():
+            raise DataError(f"source {name} holds a label that is not positive and finite: correct or drop that row")
+        return Source(name, other.X, other.y)
+
+
+def terms_of(space: SearchSpace) -> Sequence[Term]:
+    """Return what runs where in the networks of a space; nothing where it does not say."""
+    return space.terms() if isinstance(space, HasOperations) else ()

@@ -26,7 +26,12 @@ class Line:
 
 
 def fit_shrunken_line(
-    X: Matrix, y: Matrix, weight: Matrix, *, groups: Sequence[str] | None = None, costs: Sequence[float] | None = None
+    X: Matrix,
+    y: Matrix,
+    weight: Matrix,
+    *,
+    groups: Sequence[str] | None = None,
+    costs: Matrix | Sequence[float] | None = None,
 ) -> Line:
     """Fit a ridge regression with three levels to relative errors.
 

@@ -35,7 +35,7 @@ PREDICTORS = Kind("predictor", "latbench.predictors", ("fit", "predict", "get_pa
 SPACES = Kind("space", "latbench.spaces", ("sample", "encode", "build"))
 STRATEGIES = Kind("strategy", "latbench.strategies", ("search",))
 TASKS = Kind("task", "latbench.tasks", ("batches", "loss", "score"))
-KINDS = (BACKENDS, PREDICTORS, SPACES, METERS, STRATEGIES, TASKS)
+KINDS = (BACKENDS, PREDICTORS, SPACES, STRATEGIES, TASKS, METERS)
 """In the order in which they are listed."""
 
 
@@ -134,7 +134,7 @@ def status(kind: Kind, name: str) -> PluginStatus:
 
 
 def _check_class(kind: Kind, name: str, plugin: Any) -> None:
-    """Refuse what is no plug-in of this kind before it is called: the name may come from a file."""
+    """Refuse what is not a plug-in of this kind before it is called: the name may come from a file."""
     if inspect.isclass(plugin):
         _check_methods(kind, name, plugin)
     elif ":" in name:

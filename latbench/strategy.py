@@ -1,8 +1,8 @@
 """The contract of a strategy: given a problem, it returns candidates.
 
 A strategy is a plug-in built with its own keywords (``latbench.strategies``), and one method. What it needs beyond
-`latbench.space.SearchSpace` (a supernet, neighbours) it asks of the space by ``isinstance`` and refuses others before
-any hour is spent.
+`latbench.space.SearchSpace` (a supernet, neighbours) it names in ``requires``, and `check_requirements` refuses other
+spaces before any hour is spent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from latbench.errors import UsageError
+from latbench.errors import PluginError, UsageError
+from latbench.plugins import STRATEGIES, load, names
 
 if TYPE_CHECKING:
     from latbench.search.objectives.objective import Objective
@@ -138,6 +139,46 @@ class Strategy(Protocol):
                 meets the objectives, or the folder holds another search.
         """
         ...
+
+
+class HasRequirements(Protocol):
+    """A strategy, or its class, that says what it needs of a space beyond `latbench.space.SearchSpace`."""
+
+    name: str
+    requires: tuple[str, ...]
+    """Methods that it calls: ``("relaxation", "supernet")``."""
+
+
+def check_requirements(strategy: HasRequirements | type[HasRequirements], space: SearchSpace[Any]) -> None:
+    """Refuse a space that lacks what a strategy needs, before any hour is spent.
+
+    Raises:
+        UsageError: a method is missing; the message names the registered strategies that can search the space.
+    """
+    missing = [method for method in strategy.requires if not hasattr(space, method)]
+    if missing:
+        able = " or ".join(repr(name) for name in _able(space))
+        raise UsageError(
+            f"strategy {strategy.name!r} needs a space with {_methods(strategy.requires)}, and space {space.name!r} "
+            f"has no {_methods(missing)}: {f'use strategy {able}' if able else 'give the space these methods'}"
+        )
+
+
+def _able(space: SearchSpace[Any]) -> list[str]:
+    """Return the strategies that load here and find in a space what they say that they need."""
+    found = []
+    for name in names(STRATEGIES):
+        try:
+            strategy = load(STRATEGIES, name)
+        except PluginError:
+            continue
+        if all(hasattr(space, method) for method in getattr(strategy, "requires", ())):
+            found.append(name)
+    return found
+
+
+def _methods(names: Sequence[str]) -> str:
+    return " and ".join(f"{name}()" for name in names)
 
 
 def check_space(predicted: Encoder[Any], space: Encoder[Any]) -> None:

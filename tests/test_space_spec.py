@@ -148,7 +148,7 @@ def test_a_class_of_a_prompt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_crafted_name_calls_nothing(kind: plugins.Kind, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen.__init__", lambda *_, **__: pytest.fail("called"))
     monkeypatch.setattr("os.system", lambda command: pytest.fail("called"))
-    with pytest.raises(UsageError, match=r"is no |and no class"):
+    with pytest.raises(UsageError, match=r"is not a |, not a class"):
         plugins.configure(kind, name, {"args": "true"} if name == "subprocess:Popen" else {"command": "true"})
 
 

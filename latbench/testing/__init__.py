@@ -1,4 +1,4 @@
-"""Contract suites for plug-ins, the ``null`` backend of known latency, and meters of known energy.
+"""Contract suites for plug-ins, and fakes whose truth is known: a backend, meters, a predictor, a space.
 
 A plug-in's test file is one subclass::
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from latbench.testing.space_suite import SpaceSuite
     from latbench.testing.strategy_suite import StrategySuite
     from latbench.testing.task_suite import TaskSuite
+    from latbench.testing.tiny_space import TinySpace
 
 _HOMES = {
     "BackendSuite": "backend_suite",
@@ -38,6 +39,7 @@ _HOMES = {
     "SpaceSuite": "space_suite",
     "StrategySuite": "strategy_suite",
     "TaskSuite": "task_suite",
+    "TinySpace": "tiny_space",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "SpaceSuite",
     "StrategySuite",
     "TaskSuite",
+    "TinySpace",
 ]
 
 

@@ -21,13 +21,12 @@ from torch import nn
 from latbench.search.objectives.latency_loss import LatencyLoss
 from latbench.search.strategies.checkpoint import Checkpoint
 from latbench.search.strategies.identity import Identity, space_identity
-from latbench.search.strategies.requirements import check_requirements
 from latbench.search.strategies.result import Epoch, SearchResult, SearchSettings
 from latbench.search.strategies.supernet_search import SupernetSearch
 from latbench.search.tasks.classification import as_task
 from latbench.search.tasks.fitting import fit_to_space
 from latbench.search.tasks.training import own_random_numbers
-from latbench.strategy import Candidate, OnStep, Problem, check_space, ignore_step
+from latbench.strategy import Candidate, OnStep, Problem, check_requirements, check_space, ignore_step
 
 if TYPE_CHECKING:
     from latbench.search.tasks.images import Images
@@ -44,7 +43,7 @@ class DartsStrategy:
     """
 
     name = "darts"
-    requires = ("relaxation", "supernet")
+    requires: tuple[str, ...] = ("relaxation", "supernet")
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class DartsStrategy:
             UsageError: see `search_architecture`, or more epochs than the problem's budget.
             NotDifferentiableError: an objective's predictor is not differentiable.
         """
-        check_requirements(self.name, self.requires, problem.space)
+        check_requirements(self, problem.space)
         epochs = self.settings.epochs
         problem.check_budget(epochs, f"give epochs={problem.budget}")
         result = search_architecture(
@@ -138,7 +137,7 @@ def search_architecture(
     """
     settings = settings or SearchSettings()
     losses = [latency_loss] if isinstance(latency_loss, LatencyLoss) else list(latency_loss or ())
-    check_requirements(DartsStrategy.name, DartsStrategy.requires, space)
+    check_requirements(DartsStrategy, space)
     for loss in losses:
         check_space(loss.space, space)
     fitted = fit_to_space(as_task(task), space)

@@ -40,7 +40,6 @@ class RandomStrategy:
     """
 
     name = "random"
-    requires = ()
 
     def __init__(self, *, samples: int = 64, trained: int = 4, epochs: int = 5, batch_size: int = 64) -> None:
         for name, value in (("samples", samples), ("trained", trained), ("epochs", epochs), ("batch_size", batch_size)):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import ParseError, ShapeError, UsageError
+from latbench.errors import ParseError, ShapeError, UsageError, did_you_mean
 from latbench.space import Column
 from latbench.spaces.choices.decision import ABSENT, Decision, Ordinal
 from latbench.spaces.settings import Setting
@@ -144,9 +143,7 @@ class Layout:
         """
         for name in names:
             if name not in self.index:
-                close = difflib.get_close_matches(name, self.index, n=1)
-                remedy = f"did you mean {close[0]!r}?" if close else f"this space decides {', '.join(self.index)}"
-                raise ParseError(f"no decision {name!r}: {remedy}")
+                raise ParseError(f"no decision {name!r}: {did_you_mean(name, self.index)}")
 
     def slices(self) -> Iterator[tuple[Decision, slice]]:
         """Yield the decisions with their columns, the one for absent last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -312,3 +313,15 @@ def test_alphas_on_another_device_than_the_predictor_are_taken_to_it():
     predictor = SmoothPredictor(SPACES[1])
     predictor.network = Elsewhere()
     assert LatencyLoss(predictor, target=2.0)(random_alphas(SPACES[1])).item() == 0.5
+
+
+class Unrelaxed:
+    """A space without a relaxation."""
+
+    sample = encode = build = None
+
+
+def test_a_space_without_a_relaxation_is_refused_in_words():
+    predictor = SimpleNamespace(space=Unrelaxed(), unit="ms", module=lambda: None)
+    with pytest.raises(UsageError, match=r"Unrelaxed\(\) has no relaxation, so no gradient leads through it: give"):
+        LatencyLoss(predictor)

@@ -7,13 +7,57 @@ import pytest
 import torch
 
 from latbench.errors import UsageError
-from latbench.search.relaxations import EdgePairs, GumbelSoftmax, Sigmoid, Softmax, TwoEdges
+from latbench.search.relaxations import Decisions, EdgePairs, GumbelSoftmax, Sigmoid, Softmax, TwoEdges
+from latbench.testing import RelaxationSuite
 
 TRIANGLE = ((0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 def decoded(encoding: np.ndarray) -> tuple[int, ...]:
+    assert set(encoding.tolist()) <= {0, 1}
     return tuple(int(value) for value in encoding)
+
+
+class EncodedSuite(RelaxationSuite):
+    """Architectures are their encodings."""
+
+    def encode(self, architecture):
+        return np.array(architecture, dtype=np.float64)
+
+    def check_draw(self, encoding):
+        assert set(encoding.tolist()) <= {0, 1}
+
+
+class TestSoftmax(EncodedSuite):
+    def relaxation(self):
+        return Softmax(((2, 3), (4,)), decoded)
+
+
+class TestGumbelSoftmax(EncodedSuite):
+    def relaxation(self):
+        return GumbelSoftmax(((2, 3), (4,)), decoded, sharpness=0.7)
+
+
+class TestSigmoid(EncodedSuite):
+    def relaxation(self):
+        return Sigmoid(((2, 3), (4,)), decoded)
+
+
+class TestTwoEdges(EncodedSuite):
+    def relaxation(self):
+        return TwoEdges(TRIANGLE, 3, decoded, cells=2)
+
+
+class TestEdgePairs(EncodedSuite):
+    def relaxation(self):
+        return EdgePairs(TRIANGLE, 4, decoded, cells=2)
+
+
+class TestDecisions(EncodedSuite):
+    """The third decision hangs on the first, and the fourth on the third."""
+
+    def relaxation(self):
+        return Decisions((3, 2, 2, 3), (None, None, (0, (1, 2)), (2, (0,))), decoded)
 
 
 def test_two_edges_sums_to_two_edges_a_node() -> None:

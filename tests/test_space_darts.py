@@ -266,3 +266,17 @@ def test_operations_work_on_the_smallest_images(kind: str, stride: int) -> None:
 def test_an_unknown_operation_is_refused() -> None:
     with pytest.raises(ParseError, match="did you mean 'max_pool_3x3 4->4 8x8 s1'"):
         SMALL.operation("max_pool_3 4->4 8x8 s1", batch=1)
+
+
+def test_an_encoding_weighs_what_runs_as_the_alphas_do() -> None:
+    supernet = SMALL.supernet()
+    x = torch.randn(2, 3, 8, 8)
+    mixed = torch.cat([alpha.softmax(dim=-1).flatten() for alpha in supernet.alphas()])
+    torch.testing.assert_close(supernet(x, encoding=mixed), supernet(x))
+
+
+def test_a_node_of_a_reduction_cell_that_nothing_reaches_has_the_size_of_the_others() -> None:
+    supernet = SMALL.supernet()
+    encoding = torch.from_numpy(SMALL.encode([SMALL.parse(PC_DARTS)])[0]).reshape(2, len(EDGES), len(OPERATIONS))
+    encoding[1, [EDGES.index((source, 2)) for source in (0, 1)]] = 0
+    assert supernet(torch.randn(2, 3, 8, 8), encoding=encoding.flatten()).shape == (2, 10)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from latbench.errors import ParseError, UsageError
+from latbench.profiling.plan import distinct
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.spaces.nasbench201.cell import EDGES, OPERATIONS, NasBench201Cell
 
@@ -148,3 +149,13 @@ def test_a_supernet_of_sharp_alphas_computes_what_the_network_of_their_cell_does
         alphas.copy_(200 * torch.from_numpy(SMALL.encode([cell])).reshape(alphas.shape))
         x = torch.randn(2, 3, SMALL.image, SMALL.image)
         torch.testing.assert_close(supernet.eval()(x), network.eval()(x))
+
+
+def test_a_plan_of_a_few_cells_does_not_list_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+    cells = NasBench201Space.enumerate
+    monkeypatch.setattr(
+        NasBench201Space, "enumerate", lambda space: (listed.append(1) or cell for cell in cells(space))
+    )
+    assert len(distinct(SMALL, 20, seed=0)) == 20
+    assert len(listed) <= 40

@@ -11,16 +11,29 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "latbench-flops"
+EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLE = EXAMPLES / "latbench-flops"
+SPACE = EXAMPLES / "latbench-mobilenet"
+LOSS = """
+import torch, latbench
+predictor = latbench.load_predictor("mlp.safetensors")
+space, loss = predictor.space, latbench.LatencyLoss(predictor, target=1.0)
+width = torch.tensor(80.0, requires_grad=True)
+values = {d.name: d.options[0] for d in space.decisions} | {"resolution": width}
+loss.predictor(space.expected(values)).backward()
+alphas = [torch.zeros(shape, requires_grad=True) for shape in space.relaxation().shapes]
+loss(alphas).backward()
+print(float(width.grad), min(float(alpha.grad.abs().max()) for alpha in alphas))
+"""
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     target = tmp_path_factory.mktemp("site")
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(EXAMPLE)]
+    command = [sys.executable, "-m", "pip", "install", *offline, "--target", str(target), str(EXAMPLE), str(SPACE)]
     subprocess.run(command, check=True, capture_output=True)
-    return {**os.environ, "PYTHONPATH": str(target)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def test_it_is_listed_with_its_package(environment: dict[str, str]) -> None:
@@ -30,13 +43,14 @@ def test_it_is_listed_with_its_package(environment: dict[str, str]) -> None:
     assert (mine["package"], mine["available"]) == ("latbench-flops", True)
 
 
-def test_it_passes_the_contract(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE)]
+@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 12), (SPACE, 45)])
+def test_it_passes_the_contract(environment: dict[str, str], example: Path, tests: int) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
     run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed is not None
-    assert int(passed[1]) == 12, run.stdout
+    assert int(passed[1]) == tests, run.stdout
     assert "skipped" not in run.stdout
 
 
@@ -48,3 +62,25 @@ def test_it_can_be_profiled(environment: dict[str, str], tmp_path: Path) -> None
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["architectures"] == 3
+
+
+def test_a_space_is_profiled_fitted_and_given_to_a_loss(environment: dict[str, str], tmp_path: Path) -> None:
+    space = ["--space", "mobilenet", "-S", "width=0.25", "-S", "activation=ReLU", "--backend", "flops"]
+    for command in (
+        ["-m", "latbench", "profile", *space, "--samples", "12", "--store", "a.db", "--json"],
+        ["-m", "latbench", "fit", "a.db", "--predictor", "mlp", "-P", "steps=50", "--out", "mlp.safetensors"],
+        ["-c", LOSS],
+    ):
+        run = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+    slope, smallest = map(float, run.stdout.split())
+    assert slope != 0
+    # Every decision has a share in the loss.
+    assert smallest > 0
+
+
+def test_the_space_of_the_readme_has_at_most_40_lines() -> None:
+    _, _, space = (SPACE / "latbench_mobilenet.py").read_text().partition("@dataclass")
+    assert len([line for line in space.splitlines() if line.strip()]) <= 40

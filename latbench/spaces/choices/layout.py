@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from latbench.spaces.settings import Setting
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Choices(Mapping[str, Setting]):
+class Choices(Mapping[str, Any]):
     """An architecture: the values of the decisions that it makes, by name; `str` and `repr` are its text.
 
     Args:
@@ -24,7 +25,7 @@ class Choices(Mapping[str, Setting]):
 
     pairs: tuple[tuple[str, Setting], ...]
 
-    def __getitem__(self, name: str) -> Setting:
+    def __getitem__(self, name: str) -> Any:
         for own, value in self.pairs:
             if own == name:
                 return value

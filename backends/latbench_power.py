@@ -30,8 +30,8 @@ class PowerMeter:
         Raises:
             NoCounterError: no NVIDIA GPU, or one that counts no energy.
         """
-        uuid = device.facts.get("uuid")
-        if not isinstance(uuid, str):
+        uuid = device.unit
+        if device.kind != "cuda" or not uuid:
             raise NoCounterError(
                 f"{device.name} is no NVIDIA GPU with a UUID, and 'power' reads nothing else: use --meter zeus"
             )

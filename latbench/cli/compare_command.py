@@ -32,6 +32,7 @@ def run(
         Path | None,
         typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
+    quantity: opt.Quantity = None,
     target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -44,10 +45,9 @@ def run(
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
       latbench compare runs/ort.db --plot runs/predictors.png
-      latbench compare runs/cuda.db --target energy_mj
+      latbench compare runs/cuda.db --quantity energy
     """
     from latbench.prediction.evaluation.comparison import compare, held_out
-    from latbench.records.measurement import TARGETS
     from latbench.report import check_figure, predicted_against_measured, save_figure
     from latbench.store import Store
 
@@ -55,7 +55,7 @@ def run(
         check_figure(plot)
     sizes = _sizes(train) if train is not None else None
     chosen = _available() if predictors is None else _names(predictors)
-    with Store(store, quantity=target and TARGETS[target]) as opened:
+    with Store(store, quantity=opt.quantity_of(quantity, target)) as opened:
         profile = opened.profile()
     sizes = sizes or (_default_size(profile),)
     comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds)

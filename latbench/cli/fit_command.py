@@ -19,6 +19,7 @@ def run(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")
     ] = None,
+    quantity: opt.Quantity = None,
     target: opt.Target = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
@@ -30,16 +31,16 @@ def run(
       latbench fit runs/ort.db --predictor mlp --out runs/mlp.safetensors
       latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
-      latbench fit runs/cuda.db --target energy_mj --out runs/energy.safetensors
+      latbench fit runs/cuda.db --quantity energy --out runs/energy.safetensors
     """
     from latbench.prediction.file import save_predictor
     from latbench.prediction.fit import fit
-    from latbench.records.measurement import TARGETS
     from latbench.store import Store
 
-    with Store(store, quantity=target and TARGETS[target]) as opened:
+    asked = opt.quantity_of(quantity, target)
+    with Store(store, quantity=asked) as opened:
         trained = fit(opened.profile(), predictor, samples=samples, seed=seed, **opt.literals(param, "--param"))
-    name = predictor.replace(":", ".") + (f"-{target}" if target else "")
+    name = predictor.replace(":", ".") + (f"-{asked}" if asked else "")
     path = to or store.with_name(f"{store.stem}-{name}.safetensors")
     save_predictor(path, trained)
     if as_json:

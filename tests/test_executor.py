@@ -72,6 +72,8 @@ class LastFirst:
                 if not self._waiting:
                     continue
                 request, place, future = self._waiting.pop()
+            if not future.set_running_or_notify_cancel():
+                continue
             if not isinstance(request, SessionRequest):
                 future.set_result(request.read_result(request.run(quiet).to_json()))
             elif self.lost.get(place.name, len(self.ended) + 1) <= len(self.ended):

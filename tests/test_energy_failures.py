@@ -19,7 +19,7 @@ from latbench.measure.workloads import Workload
 from latbench.model import Model
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.plan import plan
-from latbench.records.subjects import Failure
+from latbench.records.subjects import Failure, architecture_model
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.testing import NullBackend, NullMeter
@@ -137,7 +137,7 @@ def test_what_failed_is_tried_again_when_asked_for(flag: Path, store: Path) -> N
 
 def test_a_counter_that_stands_still_fails_and_is_no_row(flag: Path) -> None:
     (architecture,) = SPACE.sample(1, seed=0)
-    model = Model.from_architecture(SPACE, architecture)
+    model = architecture_model(SPACE, architecture)
     workload = Workload("architecture", model.name, lambda: model, replicate=1)
     energy = EnergyQuantity(EnergySettings(f"{HERE}:Meter", window_s=0.005))
     flag.write_text("still")

@@ -200,7 +200,7 @@ def test_a_predictor_learns_energy_and_a_loss_steps_it(store: Path, tmp_path: Pa
     save_predictor(tmp_path / "energy.safetensors", trained)
     loss = LatencyLoss(load_predictor(tmp_path / "energy.safetensors"))
     assert loss.unit == "mJ"
-    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.alpha_shapes]
+    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.relaxation().shapes]
     optimizer = torch.optim.SGD(alphas, lr=1.0)
     before = loss.expected(alphas).item()
     for _ in range(20):

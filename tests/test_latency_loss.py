@@ -48,7 +48,7 @@ class Scale(nn.Module):
 
 def random_alphas(space, *, seed=0, spread=1.0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    draw = (torch.randn(shape, generator=generator, dtype=dtype) * spread for shape in space.alpha_shapes)
+    draw = (torch.randn(shape, generator=generator, dtype=dtype) * spread for shape in space.relaxation().shapes)
     return [alpha.requires_grad_() for alpha in draw]
 
 
@@ -63,7 +63,7 @@ def test_gradients_match_finite_differences(space, options):
 @every_space
 def test_linear_penalty_has_no_unit(space):
     in_ms, in_us = (LatencyLoss(SmoothPredictor(space, scale=scale), weight=0.5) for scale in (1.0, 1000.0))
-    uniform = [torch.zeros(shape) for shape in space.alpha_shapes]
+    uniform = [torch.zeros(shape) for shape in space.relaxation().shapes]
     assert in_ms(uniform).item() == pytest.approx(0.5)
     alphas = random_alphas(space)
     assert in_ms(alphas).item() == pytest.approx(in_us(alphas).item(), rel=1e-5)
@@ -92,7 +92,7 @@ def test_hinge_has_a_gradient_above_the_target_only(factor, excess):
 def test_cold_relaxation_expects_what_the_derived_architecture_is_predicted(space, seed):
     latency = LatencyLoss(SmoothPredictor(space), temperature=1e-5)
     alphas = random_alphas(space, seed=seed)
-    derived = torch.from_numpy(space.encode([space.derive(alphas)]))
+    derived = torch.from_numpy(space.encode([space.relaxation().derive(alphas)]))
     assert latency.expected(alphas).item() == pytest.approx(latency.predictor(derived).item(), rel=1e-3)
 
 
@@ -148,7 +148,7 @@ def test_alphas_of_another_shape_are_refused(space):
     latency = LatencyLoss(SmoothPredictor(space))
     with pytest.raises(ShapeError, match=r"\(3, 2\)") as refusal:
         latency([torch.zeros(3, 2)])
-    assert str(space.alpha_shapes[0]) in str(refusal.value)
+    assert str(space.relaxation().shapes[0]) in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,9 @@ def test_alphas_of_any_precision_get_gradients_in_theirs(space, dtype, double):
 def test_the_predictor_follows_to_another_device():
     latency = LatencyLoss(SmoothPredictor(SPACES[1])).to("meta")
     assert {buffer.device.type for buffer in latency.predictor.buffers()} == {"meta"}
-    penalty = latency([torch.zeros(shape, device="meta", requires_grad=True) for shape in SPACES[1].alpha_shapes])
+    penalty = latency(
+        [torch.zeros(shape, device="meta", requires_grad=True) for shape in SPACES[1].relaxation().shapes]
+    )
     assert (penalty.device.type, penalty.shape) == ("meta", ())
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from latbench.backend import Device, Fact
 from latbench.errors import DataError
 
-SubjectKind = Literal["architecture", "operation", "reference", "model"]
+SubjectKind = Literal["architecture", "operation", "part", "reference", "model"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latbench.errors import DataError
 from latbench.predictor import ColumnFacts
 from latbench.records.measurement import Conditions, Measurement
-from latbench.space import Architecture, SearchSpace
+from latbench.space import Architecture, HasOperations, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Profile:
 
     @cached_property
     def operation_costs(self) -> Mapping[str, float]:
-        """The operator table: measured value by `latbench.space.Operation.key`; empty where none was measured."""
+        """The operator table: measured value by the operation's key; empty where none was measured."""
         return {m.subject: self.value(m) for m in self.measurements if m.kind == "operation"}
 
     @cached_property
@@ -87,7 +87,10 @@ class Profile:
         columns = self.space.columns
         groups = tuple(column.group for column in columns)
         table = self.operation_costs
-        if any(operation.key not in table for column in columns for operation in column.operations):
+        terms = self.space.terms() if isinstance(self.space, HasOperations) else ()
+        if any(len(term.columns) > 1 or term.operations.keys() - table.keys() for term in terms):
             return ColumnFacts(groups)
-        costs = (sum(table[op.key] * count for op, count in column.operations.items()) for column in columns)
-        return ColumnFacts(groups, tuple(costs))
+        costs = dict.fromkeys((column.name for column in columns), 0.0)
+        for term in terms:
+            costs[term.columns[0]] += sum(table[key] * count for key, count in term.operations.items())
+        return ColumnFacts(groups, tuple(costs.values()))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latbench.errors import UsageError
+from latbench.space import Relaxable, SpaceSpec
 
 if TYPE_CHECKING:
     from latbench.space import SearchSpace
@@ -58,13 +59,13 @@ class LatencyLoss(nn.Module):
         weight: factor of the penalty, at least 0.
         target: what the architecture may take, in the predictor's unit; the hinge needs one.
         penalty: ``"linear"`` or ``"hinge"``.
-        temperature: of the relaxation (`latbench.space.SearchSpace.relax`). A search may lower it as it goes, so that
+        temperature: of the relaxation (`latbench.space.Relaxation`). A search may lower it as it goes, so that
             the expected value approaches that of the derived architecture.
 
     Raises:
         TypeError: the predictor is not differentiable.
-        UsageError: no predictor, an unknown penalty, a hinge without target, a target or temperature that is no
-            positive number, a weight that is none of at least 0.
+        UsageError: no predictor, one of a space without a relaxation, an unknown penalty, a hinge without target, a
+            target or temperature that is no positive number, a weight that is none of at least 0.
     """
 
     def __init__(
@@ -87,7 +88,13 @@ class LatencyLoss(nn.Module):
                 raise UsageError(f"{name} is {value!r}: give a positive number")
         if not (_is_finite(weight) and weight >= 0):
             raise UsageError(f"weight is {weight!r}: give a number of at least 0")
+        if not isinstance(predictor.space, Relaxable):
+            raise UsageError(
+                f"{SpaceSpec.of(predictor.space)} has no relaxation, so no gradient leads through it: "
+                "give its class a relaxation(), or search it with a strategy that tries architectures"
+            )
         self.space = predictor.space
+        self.relaxation = predictor.space.relaxation()
         self.unit = predictor.unit
         self.weight = weight
         self.target = target
@@ -100,10 +107,10 @@ class LatencyLoss(nn.Module):
         """Return what the predictor expects of the alphas, a scalar in `unit`.
 
         Raises:
-            ShapeError: the alphas do not have the space's `alpha_shapes`.
+            ShapeError: the alphas do not have the relaxation's `shapes`.
         """
         precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in alphas]
-        encoding = self.space.relax(precise, temperature=self.temperature)
+        encoding = self.relaxation.expected(precise, temperature=self.temperature)
         placed = next((encoding.to(buffer) for buffer in self.predictor.buffers()), encoding)
         expected: Tensor = self.predictor(placed)
         return expected.to(encoding)
@@ -112,7 +119,7 @@ class LatencyLoss(nn.Module):
         """Return the penalty, a scalar.
 
         Raises:
-            ShapeError: the alphas do not have the space's `alpha_shapes`.
+            ShapeError: the alphas do not have the relaxation's `shapes`.
         """
         ratio = self.expected(alphas) / self.reference
         return self.weight * (torch.relu(ratio - 1) if self.penalty == "hinge" else ratio)
@@ -123,7 +130,7 @@ class LatencyLoss(nn.Module):
 
     def _value_at_uniform_alphas(self) -> float:
         with torch.no_grad():
-            return float(self.expected([torch.zeros(shape) for shape in self.space.alpha_shapes]))
+            return float(self.expected([torch.zeros(shape) for shape in self.relaxation.shapes]))
 
 
 def _check_predictor(predictor: Any) -> None:

@@ -22,26 +22,49 @@ if TYPE_CHECKING:
     from latbench.testing.meters import NullMeter, ScriptedMeter
     from latbench.testing.null import NullBackend
     from latbench.testing.predictor_suite import PredictorSuite
-    from latbench.testing.space_suite import SpaceSuite
+    from latbench.testing.space_suites.encoder import EncoderSuite
+    from latbench.testing.space_suites.enumeration import EnumerateSuite
+    from latbench.testing.space_suites.neighbours import NeighboursSuite
+    from latbench.testing.space_suites.operations import OperationsSuite
+    from latbench.testing.space_suites.parts import PartsSuite
+    from latbench.testing.space_suites.relaxation import RelaxableSuite, RelaxationSuite
+    from latbench.testing.space_suites.search_space import SearchSpaceSuite
+    from latbench.testing.space_suites.supernet import SupernetSuite
 
 _HOMES = {
     "BackendSuite": "backend_suite",
+    "EncoderSuite": "space_suites.encoder",
+    "EnumerateSuite": "space_suites.enumeration",
     "MeterSuite": "meter_suite",
+    "NeighboursSuite": "space_suites.neighbours",
     "NullBackend": "null",
     "NullMeter": "meters",
+    "OperationsSuite": "space_suites.operations",
+    "PartsSuite": "space_suites.parts",
     "PredictorSuite": "predictor_suite",
+    "RelaxableSuite": "space_suites.relaxation",
+    "RelaxationSuite": "space_suites.relaxation",
     "ScriptedMeter": "meters",
-    "SpaceSuite": "space_suite",
+    "SearchSpaceSuite": "space_suites.search_space",
+    "SupernetSuite": "space_suites.supernet",
 }
 
 __all__ = [
     "BackendSuite",
+    "EncoderSuite",
+    "EnumerateSuite",
     "MeterSuite",
+    "NeighboursSuite",
     "NullBackend",
     "NullMeter",
+    "OperationsSuite",
+    "PartsSuite",
     "PredictorSuite",
+    "RelaxableSuite",
+    "RelaxationSuite",
     "ScriptedMeter",
-    "SpaceSuite",
+    "SearchSpaceSuite",
+    "SupernetSuite",
 ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from latbench.backend import Device
 from latbench.records.measurement import Conditions, Measurement, SubjectKind
 from latbench.records.profile import Profile
-from latbench.space import SpaceSpec
+from latbench.space import HasOperations, SpaceSpec
 
 
 def additive_profile(
@@ -27,10 +27,12 @@ def additive_profile(
     """
     space = SpaceSpec("nasbench201", {}).create()
     device, rng = np.random.default_rng(0), np.random.default_rng(seed)
-    operations = sorted({operation.key for column in space.columns for operation in column.operations})
+    assert isinstance(space, HasOperations)
+    terms = {term.columns: term.operations for term in space.terms()}
+    operations = sorted({key for operations in terms.values() for key in operations})
     table = dict(zip(operations, device.uniform(0.005, 0.05, len(operations)), strict=True))
     costs = np.array(
-        [sum(table[op.key] * count for op, count in column.operations.items()) for column in space.columns]
+        [sum(table[key] * n for key, n in terms.get((column.name,), {}).items()) for column in space.columns]
     )
     architectures = space.sample(n, seed=seed)
     values = 1.0 + space.encode(architectures) @ (2.5 * costs * device.uniform(0.9, 1.1, len(costs)))

@@ -7,11 +7,11 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from latbench import plugins
 from latbench.backend import CompileOptions
-from latbench.errors import ParseError
 from latbench.executor import Notify
 from latbench.measure import quantities
 from latbench.measure.quantities.latency import LATENCY
@@ -19,8 +19,7 @@ from latbench.measure.quantity import Quantity
 from latbench.measure.session import SessionResult, run_session
 from latbench.measure.settings import Settings
 from latbench.measure.workloads import Workload
-from latbench.model import Model
-from latbench.records.subjects import Subject, operations
+from latbench.records.subjects import Subject, subject_model
 from latbench.space import SearchSpace, SpaceSpec
 
 
@@ -108,18 +107,11 @@ class SessionRequest:
         )
 
 
-def workloads(subjects: Sequence[Subject], space: SearchSpace, batch: int) -> list[Workload]:
+def workloads(subjects: Sequence[Subject], space: SearchSpace[Any], batch: int) -> list[Workload]:
     """Return the workloads of some subjects of a space; each builds its model when asked."""
-    table = operations(space) if any(subject.kind == "operation" for subject in subjects) else {}
-
-    def build(subject: Subject) -> Model:
-        if subject.kind == "operation":
-            if subject.text not in table:
-                raise ParseError(f"no operation {subject.text!r} in {SpaceSpec.of(space)}: see 'latbench spaces'")
-            return Model.from_operation(space, table[subject.text], batch=batch)
-        return Model.from_architecture(space, space.parse(subject.text), batch=batch)
 
     def workload(subject: Subject) -> Workload:
-        return Workload(subject.kind, subject.text, lambda: build(subject), subject.replicate)
+        model = partial(subject_model, space, subject, batch=batch)
+        return Workload(subject.kind, subject.text, model, subject.replicate)
 
     return [workload(subject) for subject in subjects]

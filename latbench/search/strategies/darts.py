@@ -24,12 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from latbench.errors import UsageError
 from latbench.search.latency_loss import LatencyLoss
 from latbench.search.strategies.checkpoint import Checkpoint, Identity
 from latbench.search.strategies.result import Epoch, SearchResult, SearchSettings
 from latbench.search.tasks.images import Images, random_batches
 from latbench.search.tasks.training import descend, own_random_numbers
-from latbench.space import SpaceSpec
+from latbench.space import HasSupernet, Relaxable, SpaceSpec
 
 if TYPE_CHECKING:
     from latbench.space import SearchSpace
@@ -61,7 +62,8 @@ def search_architecture(
         progress: called with the record of every new epoch.
 
     Raises:
-        UsageError: the images do not fit the space, or the folder holds another search or cannot be written.
+        UsageError: the images do not fit the space, it has no supernet or relaxation, or the folder holds another
+            search or cannot be written.
     """
     settings = settings or SearchSettings()
     images.check(space)
@@ -91,8 +93,12 @@ class _Search:
         settings: SearchSettings,
         device: str,
     ) -> None:
+        if not isinstance(space, HasSupernet) or not isinstance(space, Relaxable):
+            lacks = "supernet" if isinstance(space, Relaxable) else "relaxation"
+            raise UsageError(f"DARTS cannot search {SpaceSpec.of(space)}: give its class a {lacks}()")
         torch.manual_seed(settings.seed)
         self.space, self.settings = space, settings
+        self.relaxation = space.relaxation()
         self.supernet = space.supernet()
         self.module = cast(nn.Module, self.supernet).to(device)
         self.latency_loss = latency_loss.to(device) if latency_loss is not None else None
@@ -154,7 +160,7 @@ class _Search:
     def _record(self, number: int, train_loss: float, accuracy: float) -> Epoch:
         """Write down where the search stands."""
         alphas = [alpha.detach().cpu() for alpha in self.alphas]
-        architecture = self.space.derive(alphas)
+        architecture = self.relaxation.derive(alphas)
         temperature = _temperature(self.settings, number)
         expected = predicted = None
         if self.latency_loss is not None:
@@ -166,7 +172,7 @@ class _Search:
             train_loss=train_loss,
             accuracy=accuracy,
             architecture=str(architecture),
-            encoding=tuple(self.space.relax(alphas, temperature=temperature).tolist()),
+            encoding=tuple(self.relaxation.expected(alphas, temperature=temperature).tolist()),
             entropy=_entropy(alphas),
             temperature=temperature,
             expected=expected,

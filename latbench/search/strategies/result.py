@@ -95,7 +95,7 @@ class SearchResult:
 
     Args:
         architecture: derived from the last alphas.
-        alphas: shaped like the space's `alpha_shapes`.
+        alphas: shaped like the relaxation's `shapes`.
         history: one record an epoch.
     """
 

@@ -63,15 +63,16 @@ class Images:
         Raises:
             UsageError: another size or more classes than the space has.
         """
-        given = tuple(self.train_x.shape[1:])
-        if given != space.input_shape:
+        given, wanted = tuple(self.train_x.shape[1:]), _image_shape(space)
+        if given != wanted:
             raise UsageError(
-                f"the images of {self.name!r} are {_size(given)} and the space takes {_size(space.input_shape)}: "
+                f"the images of {self.name!r} are {_size(given)} and the space takes {_size(wanted)}: "
                 "configure the space for these images"
             )
-        if self.classes > space.classes:
+        classes = getattr(space, "classes", self.classes)
+        if self.classes > classes:
             raise UsageError(
-                f"{self.name!r} has {self.classes} classes and the space {space.classes}: "
+                f"{self.name!r} has {self.classes} classes and the space {classes}: "
                 f"configure the space with classes={self.classes}"
             )
         return self
@@ -90,7 +91,7 @@ def load_images(name: str, space: SearchSpace) -> Images:
         UsageError: no such images, or they do not fit the space.
     """
     if name == "digits":
-        images = _digits(space.input_shape)
+        images = _digits(_image_shape(space))
     elif name.endswith(".npz"):
         images = _npz(Path(name))
     elif ":" in name:
@@ -114,7 +115,16 @@ def random_batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Te
         yield x[chosen], y[chosen]
 
 
-def _digits(shape: tuple[int, int, int]) -> Images:
+def _image_shape(space: SearchSpace) -> tuple[int, ...]:
+    """Return ``(channels, height, width)`` of what the networks of a space take."""
+    (architecture,) = space.sample(1, seed=0)
+    shapes = [tuple(sample.shape[1:]) for sample in space.inputs(architecture, batch=1).values()]
+    if len(shapes) != 1 or len(shapes[0]) != 3:
+        raise UsageError(f"the networks of this space take {shapes}, no image: train them on data of their own")
+    return shapes[0]
+
+
+def _digits(shape: tuple[int, ...]) -> Images:
     """Return scikit-learn's 1,797 digits of 8x8 pixels, grey in every channel; a fifth of each class is for testing."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -6,7 +6,6 @@ import os
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -28,8 +27,6 @@ WIDTH = "LATBENCH_TEST_WIDTH"
 
 @dataclass(frozen=True)
 class EditedSpace(NasBench201Space):
-    name: ClassVar[str] = "tests.test_structure:EditedSpace"
-
     def build(self, architecture: object) -> nn.Module:
         fields = {"cells": self.cells, "image": self.image, "channels": int(os.environ[WIDTH])}
         return NasBench201Space(**fields).build(architecture)

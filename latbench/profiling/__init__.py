@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from latbench.backend import CompileOptions
+from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.executor import Executor, Place
 from latbench.measure.energy.windows import EnergySettings
@@ -17,6 +17,7 @@ from latbench.measure.quantities import QUANTITIES
 from latbench.measure.quantities.energy import EnergyQuantity
 from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
+from latbench.measure.workers.backend_name import backend_name
 from latbench.measure.workers.local import LocalExecutor
 from latbench.measure.workers.places import PlacesRequest
 from latbench.measure.workers.request import SessionRequest
@@ -59,7 +60,7 @@ class Summary:
 
 def profile_space(
     space: SearchSpace,
-    backend: str,
+    backend: str | Backend,
     store: str | Path,
     *,
     samples: int,
@@ -84,7 +85,7 @@ def profile_space(
 
     Args:
         space: the search space.
-        backend: plug-in name or ``module:Class``.
+        backend: plug-in name, ``module:Class``, or a backend that its class gives without arguments.
         store: the SQLite file; made if missing.
         samples: how many architectures; isomorphic ones count once.
         quantities: what is measured of them: ``"latency"``, ``"energy"``, ``"memory"``.
@@ -111,19 +112,19 @@ def profile_space(
     if samples < 1 and not with_operations:
         raise UsageError(f"{samples} samples leave nothing to measure: give --samples 1 or more")
     wanted = _wanted(quantities, meter, window_s)
-    spec = SpaceSpec.of(space)
-    identity = Identity(spec, backend, options.precision, options.threads, batch, settings.cache, dict(options.options))
+    spec, name = SpaceSpec.of(space), backend_name(backend)
+    identity = Identity(spec, name, options.precision, options.threads, batch, settings.cache, dict(options.options))
     with ExitStack() as stack:
         running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
         # A mistake must not leave a store behind, nor be found after hours.
-        places = _equal_places(running, PlacesRequest(backend, options.threads, settings, wanted))
+        places = _equal_places(running, PlacesRequest(name, options.threads, settings, wanted))
         stretches = plan(space, samples, seed, with_operations=with_operations)
         structure = running.start(StructureRequest(spec, batch), places[0]).result()
         deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
         summaries: dict[str, Summary] = {}
         for quantity in wanted:
             with Store(store, identity, quantity=quantity.name) as opened:
-                request = SessionRequest("", backend, options, settings, spec, batch, seed, (), quantity)
+                request = SessionRequest("", name, options, settings, spec, batch, seed, (), quantity)
                 try:
                     if structure is not None:
                         opened.check_structure(structure)

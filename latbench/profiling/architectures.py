@@ -5,12 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from latbench.backend import CompileOptions
+from latbench.backend import Backend, CompileOptions
 from latbench.errors import UsageError
 from latbench.measure.one_model.sessions import session_name, succeeded
 from latbench.measure.quantities.latency import LATENCY
 from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
+from latbench.measure.workers.backend_name import backend_name
 from latbench.measure.workers.local import LocalExecutor
 from latbench.measure.workers.places import PlacesRequest
 from latbench.measure.workers.request import SessionRequest
@@ -22,7 +23,7 @@ from latbench.space import Architecture, SearchSpace, SpaceSpec
 def measure_architectures(
     space: SearchSpace,
     architectures: Sequence[Architecture],
-    backend: str,
+    backend: str | Backend,
     *,
     options: CompileOptions | None = None,
     settings: Settings | None = None,
@@ -38,7 +39,7 @@ def measure_architectures(
     Args:
         space: what they belong to.
         architectures: what to measure; the result has their order.
-        backend: plug-in name or ``module:Class``.
+        backend: plug-in name, ``module:Class``, or a backend that its class gives without arguments.
         options: how they are compiled.
         settings: how they are measured.
         batch: inputs of one inference.
@@ -52,10 +53,11 @@ def measure_architectures(
         MeasurementError: one of them cannot be compiled or run.
     """
     options, settings = options or CompileOptions(), settings or Settings(verify="all")
+    plugin = backend_name(backend)
     subjects = [Subject("architecture", text) for text in dict.fromkeys(map(str, architectures))]
     measured: dict[str, Measurement] = {}
     with LocalExecutor(timeout) as executor:
-        place, *_ = executor.places(PlacesRequest(backend, options.threads, settings, (quantity,)))
+        place, *_ = executor.places(PlacesRequest(plugin, options.threads, settings, (quantity,)))
         if not subjects and not quantity.with_references:
             quantity, like = LATENCY, None
         riding = references(space) if quantity.with_references else ()
@@ -64,7 +66,7 @@ def measure_architectures(
             name = session_name()
             request = SessionRequest(
                 session=name,
-                backend=backend,
+                backend=plugin,
                 options=options,
                 settings=settings,
                 space=SpaceSpec.of(space),

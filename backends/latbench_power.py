@@ -30,8 +30,8 @@ class PowerMeter:
         Raises:
             NoCounterError: it is not an NVIDIA GPU, or does not count its energy.
         """
-        uuid = device.facts.get("uuid")
-        if not isinstance(uuid, str):
+        uuid = device.unit
+        if device.kind != "cuda" or not uuid:
             raise NoCounterError(
                 f"{device.name} is not an NVIDIA GPU with a UUID, and 'power' reads nothing else: use --meter zeus"
             )

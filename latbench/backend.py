@@ -41,11 +41,18 @@ class Device:
         kind: ``"cpu"``, ``"cuda"``, ...
         facts: everything else that must be equal for two latencies to be comparable: library versions, driver,
             instruction set, power limit. What moves while measuring (clocks, temperature) is `HasState`'s.
+        unit: which one of several equal devices it is: a serial number, a UUID. Recorded, and never compared.
     """
 
     name: str
     kind: str
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    unit: str = ""
+
+    def differences(self, other: Device) -> list[str]:
+        """Return what keeps latencies of two devices from being comparable: ``["name", "driver"]``."""
+        mine, theirs = ({"name": d.name, "kind": d.kind, **d.facts} for d in (self, other))
+        return [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,18 @@ class Backend(Protocol):
             CompileError: the runtime refused the model.
             OutOfMemoryError: the device's memory does not hold it, or not beside those compiled before; in a profile it
                 is then tried alone. So may the first runs.
+        """
+        ...
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A backend that finds several equal devices, of which one process measures one."""
+
+    def units(self) -> Sequence[tuple[str, Mapping[str, str]]]:
+        """Return for each device its `Device.unit`, and the environment variables that choose it.
+
+        Where these variables are set before the backend is built, `units` returns that device alone.
         """
         ...
 

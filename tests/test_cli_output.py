@@ -20,7 +20,7 @@ import latbench
 from latbench import plugins, profiling
 from latbench.cli import COMMANDS, app, console
 from latbench.profiling import Summary
-from latbench.profiling.passes import Progress
+from latbench.profiling.progress import Progress
 from latbench.records.noise_floor import NoiseFloor
 from tests.test_cli import NULL, call, document
 

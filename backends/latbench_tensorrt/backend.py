@@ -45,13 +45,12 @@ class TensorRtBackend:
         """Return the GPU and the versions that a latency depends on, including those of both libraries."""
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         facts: dict[str, Fact] = {
-            "uuid": str(gpu.uuid),
             "capability": f"{gpu.major}.{gpu.minor}",
             "memory_mib": gpu.total_memory // 2**20,
             **versions(),
             **nvml.facts(str(gpu.uuid)),
         }
-        return Device(gpu.name, "cuda", facts)
+        return Device(gpu.name, "cuda", facts, unit=str(gpu.uuid))
 
     def state(self) -> dict[str, Fact]:
         """Return what `latbench.devices.nvml` reports, and the shared cache's SHA-256 and whether it is frozen."""

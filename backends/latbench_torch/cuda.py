@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 import warnings
@@ -21,6 +22,7 @@ from latbench_torch.module import PreparedModule
 from latbench_torch.variant import NO_YES, Variant
 
 _MODES = ("default", "reduce-overhead", "max-autotune")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LAUNCH_BOUND = 0.9
 """If launching takes the host this share of a run's GPU time or more, the GPU mostly waits for launches."""
 
@@ -30,7 +32,8 @@ class CudaBackend:
 
     Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
     ``compile=no|default|reduce-overhead|max-autotune`` (the modes of ``torch.compile``) and ``graph=no|yes`` (capture
-    one CUDA graph and launch that); the first value is the default. ``CUDA_VISIBLE_DEVICES`` chooses among GPUs.
+    one CUDA graph and launch that); the first value is the default. A profile uses all visible GPUs that are equal, and
+    ``CUDA_VISIBLE_DEVICES`` chooses among them.
     """
 
     name: ClassVar[str] = "cuda"
@@ -43,7 +46,6 @@ class CudaBackend:
         """Return the GPU and what a latency depends on: versions, power limit, and the settings torch keeps for all."""
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         facts = {
-            "uuid": str(gpu.uuid),
             "capability": f"{gpu.major}.{gpu.minor}",
             "memory_mib": gpu.total_memory // 2**20,
             "torch": torch.__version__,
@@ -52,7 +54,15 @@ class CudaBackend:
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             **nvml.facts(str(gpu.uuid)),
         }
-        return Device(gpu.name, "cuda", facts)
+        return Device(gpu.name, "cuda", facts, unit=str(gpu.uuid))
+
+    def units(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Return the visible GPUs, each with the ``CUDA_VISIBLE_DEVICES`` that leaves it alone visible."""
+        count = torch.cuda.device_count()
+        given = os.environ.get(_VISIBLE, "").split(",")
+        names = given if len(given) == count and all(given) else [str(index) for index in range(count)]
+        uuids = (str(torch.cuda.get_device_properties(index).uuid) for index in range(count))
+        return [(uuid, {_VISIBLE: name.strip()}) for uuid, name in zip(uuids, names, strict=True)]
 
     def state(self) -> Mapping[str, Fact]:
         """Return clocks, temperature, power, throttling and other processes, where ``nvidia-ml-py`` is installed."""

@@ -20,9 +20,10 @@ from torch.utils.benchmark import Timer
 from benchmarks.gpu.job import Job, options
 from benchmarks.gpu.variants import resnet
 from latbench.measure.one_model.sessions import succeeded
-from latbench.measure.rounds import Task
+from latbench.measure.quantities.latency import LatencyQuantity
 from latbench.measure.session import run_session
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import Workload
 from latbench.model import Model
 
 
@@ -69,7 +70,9 @@ def ours(job: Job, model: Model, *, cold: bool) -> float:
     """Return the median of latbench's visits of one run each, of one session in this process, in ms."""
     rounds = job.some(60, 2)
     settings = Settings(verify="none", min_rounds=rounds, max_rounds=rounds, runs=1, cache="cold" if cold else "warm")
-    result = run_session(job.target(), [Task("model", model.name, lambda: model)], options(), settings)
+    result = run_session(
+        job.target(), [Workload("model", model.name, lambda: model)], LatencyQuantity(), options(), settings
+    )
     return float(np.median(succeeded(result).measurements[0].blocks))
 
 

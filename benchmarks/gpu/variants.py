@@ -11,9 +11,10 @@ import numpy as np
 from benchmarks.gpu.job import Job, options
 from benchmarks.networks import resnet18
 from latbench.backend import Compiled, CompileOptions, HasFlags
-from latbench.measure.rounds import Candidate, Task, visit_in_rounds
+from latbench.measure.rounds import visit_in_rounds
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
+from latbench.measure.workloads import CompiledWorkload, Workload
 from latbench.model import Model
 
 VARIANTS = {
@@ -86,7 +87,7 @@ def show(job: Job, what: str, model: Model, given: CompileOptions) -> None:
 def timed(job: Job, model: Model, compiled: Compiled, cache: Literal["warm", "cold"]) -> tuple[float, float]:
     """Return the lower quartile of a model's visits on its own clock, and the median of their wall times, in ms."""
     rounds = job.some(16, 2)
-    candidate = Candidate(0, Task("model", model.name, lambda: model), model, compiled, compile_ms=0.0)
+    workload = CompiledWorkload(0, Workload("model", model.name, lambda: model), model, compiled, compile_ms=0.0)
     settings = Settings(min_rounds=rounds, max_rounds=rounds, cache=cache)
-    visits, _ = visit_in_rounds([candidate], settings, np.random.default_rng(0))
-    return float(np.quantile(visits.ms, 0.25)), float(np.median(candidate.wall_ms))
+    visits, _ = visit_in_rounds([workload], settings, np.random.default_rng(0))
+    return float(np.quantile(visits.ms, 0.25)), float(np.median(workload.wall_ms))

@@ -35,6 +35,7 @@ def run(
         typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
     sources: Sources = None,
+    quantity: opt.Quantity = None,
     target: opt.Target = None,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -47,7 +48,7 @@ def run(
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
       latbench compare runs/ort.db --plot runs/predictors.png
-      latbench compare runs/cuda.db --target energy_mj
+      latbench compare runs/cuda.db --quantity energy
       latbench compare runs/new.db --train 10,20 --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.evaluation.comparison import compare, held_out
@@ -57,7 +58,7 @@ def run(
         check_figure(plot)
     sizes = _sizes(train) if train is not None else None
     chosen = None if predictors is None else _names(predictors)
-    profile, others = profile_and_sources(store, sources, target)
+    profile, others = profile_and_sources(store, sources, opt.quantity_of(quantity, target))
     sizes = sizes or (_default_size(profile),)
     comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds, sources=others)
     if as_json:

@@ -21,6 +21,7 @@ def run(
         list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")
     ] = None,
     sources: Sources = None,
+    quantity: opt.Quantity = None,
     target: opt.Target = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
@@ -32,16 +33,16 @@ def run(
       latbench fit runs/ort.db --predictor mlp --out runs/mlp.safetensors
       latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
-      latbench fit runs/cuda.db --target energy_mj --out runs/energy.safetensors
+      latbench fit runs/cuda.db --quantity energy --out runs/energy.safetensors
       latbench fit runs/new.db --predictor transfer --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.file import save_predictor
     from latbench.prediction.fit import fit
 
-    keywords = opt.literals(param, "--param")
-    profile, others = profile_and_sources(store, sources, target)
+    keywords, asked = opt.literals(param, "--param"), opt.quantity_of(quantity, target)
+    profile, others = profile_and_sources(store, sources, asked)
     trained = fit(profile, predictor, samples=samples, sources=others, seed=seed, **keywords)
-    name = predictor.replace(":", ".") + (f"-{target}" if target else "")
+    name = predictor.replace(":", ".") + (f"-{asked}" if asked else "")
     path = to or store.with_name(f"{store.stem}-{name}.safetensors")
     save_predictor(path, trained)
     if as_json:

@@ -20,7 +20,10 @@ def run(
     architecture: Annotated[str, typer.Option(help="Column of the architectures.")] = "subject",
     value: Annotated[str, typer.Option(help="Column of the values.")] = "value",
     unit: Annotated[
-        str, typer.Option(help="Unit of the values: s, ms, us or ns is latency; J, mJ, uJ or nJ energy.")
+        str,
+        typer.Option(
+            help="Unit of the values: s, ms, us or ns is latency; J, mJ, uJ or nJ energy; GiB, MiB, KiB or B memory."
+        ),
     ] = "ms",
     device: Annotated[str, typer.Option(help="Name of the device they were measured on.")] = "",
     as_json: opt.AsJson = False,

@@ -32,9 +32,12 @@ Precision = Annotated[str, typer.Option(help="Numeric precision of the compiled 
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Inputs of one inference.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
+Quantity = Annotated[
+    Literal["latency", "energy", "memory"] | None,
+    typer.Option(help="What to read of a store that holds several; unless given, what it holds, or latency."),
+]
 Target = Annotated[
-    Literal["latency_ms", "energy_mj"] | None,
-    typer.Option("--target", help="What to read of a store that holds both; unless given, what it holds, or latency."),
+    Literal["latency_ms", "energy_mj"] | None, typer.Option("--target", hidden=True, help="The old --quantity.")
 ]
 Timeout = Annotated[
     float,
@@ -46,6 +49,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 def space_from(name: str, options: list[str] | None) -> SearchSpace:
     """Build the space that ``--space`` and ``--space-option`` name."""
     return SpaceSpec.read(name, pairs(options, "--space-option")).create()
+
+
+def quantity_of(quantity: str | None, target: str | None) -> str | None:
+    """Return the quantity of ``--quantity``, or of ``--target``, as it was called before."""
+    named = target and target.partition("_")[0]
+    if quantity and named and quantity != named:
+        raise UsageError(f"--quantity {quantity} and --target {target} differ: leave --target out")
+    return quantity or named
 
 
 def pairs(options: list[str] | None, flag: str) -> dict[str, str]:

@@ -19,16 +19,15 @@ Sources = Annotated[
 
 
 def profile_and_sources(
-    store: Path, sources: list[Path] | None, target: str | None
+    store: Path, sources: list[Path] | None, quantity: str | None
 ) -> tuple[Profile, tuple[Profile, ...]]:
     """Read a store's profile and the same quantity of other stores."""
-    from latbench.records.measurement import TARGETS
     from latbench.store import Store
 
-    with Store(store, quantity=target and TARGETS[target]) as opened:
+    with Store(store, quantity=quantity) as opened:
         profile = opened.profile()
     others = []
     for path in sources or []:
-        with Store(path, quantity=target and TARGETS[target]) as opened:
+        with Store(path, quantity=quantity) as opened:
             others.append(opened.profile())
     return profile, tuple(others)

@@ -12,18 +12,16 @@ from latbench.errors import DataError
 
 SubjectKind = Literal["architecture", "operation", "part", "reference", "model"]
 
-TARGETS = {"latency_ms": "latency", "energy_mj": "energy"}
-"""What a predictor can be asked to predict, and the quantity that this is: the values of ``--target``."""
-
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What must be equal for two measurements to be comparable.
 
     Args:
-        quantity: ``"latency"``, ``"energy"``, ...
-        unit: ``"ms"``, ``"mJ"``, ...
-        clock: what one run was timed with (`latbench.backend.Compiled.clock`); the meter, if it is energy.
+        quantity: ``"latency"``, ``"energy"``, ``"memory"``, ...
+        unit: ``"ms"``, ``"mJ"``, ``"MiB"``, ...
+        clock: what one run was timed with (`latbench.backend.Compiled.clock`); the meter, if it is energy; who told
+            it, ``"runtime"`` or ``"process"``, if it is memory.
         cache: ``"warm"`` or ``"cold"``: whether a throw-away run precedes the timed ones of a visit.
         backend: the plug-in's name.
         device: the device with its facts, library versions among them.
@@ -49,9 +47,7 @@ class Conditions:
     def differences(self, other: Conditions) -> tuple[str, ...]:
         """Return the names of the fields that differ, a device's facts one by one: ``("threads", "device.driver")``."""
         names = [f.name for f in fields(self) if f.name != "device" and getattr(self, f.name) != getattr(other, f.name)]
-        mine = {"name": self.device.name, "kind": self.device.kind, **self.device.facts}
-        theirs = {"name": other.device.name, "kind": other.device.kind, **other.device.facts}
-        names += [f"device.{key}" for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+        names += [f"device.{key}" for key in self.device.differences(other.device)]
         return tuple(names)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +57,11 @@ class Conditions:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Conditions:
         """Read what `to_json` wrote."""
-        return cls(**{**values, "device": Device(**values["device"])})
+        device = Device(**values["device"])
+        # Records of before have the unit of a GPU among its facts.
+        facts = {name: fact for name, fact in device.facts.items() if name != "uuid"}
+        unit = device.unit or str(device.facts.get("uuid") or "")
+        return cls(**{**values, "device": replace(device, facts=facts, unit=unit)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,23 @@ class Measurement:
             raise DataError(
                 f"the interval of {self.subject!r} does not hold its value: {self.low} {self.value} {self.high}"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Measurement:
+        """Read what `to_json` wrote.
+
+        Raises:
+            TypeError: a field that there is not, or one that is not of its type.
+            DataError: values that cannot have been measured.
+        """
+        for name in ("value", "low", "high"):
+            if not isinstance(values[name], int | float):
+                raise TypeError(f"measurement.{name} is {values[name]!r}, not a number")
+        return cls(**{**values, "blocks": tuple(values["blocks"]), "flags": tuple(values["flags"])})
 
     def scaled_to(self, reference: Fact) -> Measurement:
         """Return the measurement as a session would have given it whose references took `reference`.

@@ -171,7 +171,7 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
     if not ratios:
         fields = dict.fromkeys(name for row in rows for name in row.differences)
         if "quantity" in fields:
-            raise UsageError(f"{rows[0].why_not()}: compare runs of one quantity; --target chooses that of a store")
+            raise UsageError(f"{rows[0].why_not()}: compare runs of one quantity; --quantity chooses that of a store")
         flags = " ".join(f"--ignore {name}" for name in fields)
         raise UsageError(f"{rows[0].why_not()}: measure again with equal ones, or compare all the same with {flags}")
     return RunComparison(

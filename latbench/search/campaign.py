@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latbench import plugins
-from latbench.backend import Backend, CompileOptions
+from latbench.backend import CompileOptions
 from latbench.errors import PluginError, UsageError
-from latbench.measure.energy.windows import EnergySettings
+from latbench.measure.quantities import quantity_like
 from latbench.measure.settings import Settings
-from latbench.meter import Meter
 from latbench.profiling.architectures import measure_architectures
 from latbench.records.measurement import Measurement
 from latbench.search.objectives.objective import Objective
@@ -222,7 +221,7 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
     Raises:
         UsageError: another device or version than the predictor's.
     """
-    conditions, energy = predictor.conditions, _energy(predictor)
+    conditions = predictor.conditions
     measured = measure_architectures(
         predictor.space,
         architectures,
@@ -230,15 +229,10 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
         options=CompileOptions(conditions.precision, conditions.threads, conditions.options),
         settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
         batch=conditions.batch,
-        energy=energy if architectures else None,
-        # References alone have no energy to compare.
-        like=None if energy and not architectures else conditions,
+        quantity=quantity_like(conditions),
+        like=conditions,
     )
     return [m.scaled_to(predictor.facts.get("reference")) for m in measured]
-
-
-def _energy(predictor: TrainedPredictor) -> EnergySettings | None:
-    return EnergySettings(meter=predictor.conditions.clock) if predictor.conditions.quantity == "energy" else None
 
 
 def _check_device(device: str) -> None:
@@ -255,12 +249,7 @@ def _check_target(predictor: TrainedPredictor) -> None:
         PluginError: it cannot; the message says why.
         MeasurementError: the references of the space cannot be measured.
     """
-    name, energy = predictor.conditions.backend, _energy(predictor)
     try:
-        backend: Backend = plugins.configure(plugins.BACKENDS, name, {})
-        if energy is not None:
-            meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-            meter.counter(backend.device())
         _measure(predictor, [])  # the references alone
     except UsageError as error:
         raise PluginError(

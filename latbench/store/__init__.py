@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from latbench.errors import StoreError
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.profile import Profile
+from latbench.records.structure import Structure
 from latbench.records.subjects import Failure, Subject
 from latbench.space import SpaceSpec
 from latbench.store.file import StoreFile
@@ -115,6 +116,23 @@ class Store:
         """What all measurements share; None while nothing has been measured."""
         row = self._file.query("SELECT conditions FROM conditions WHERE quantity = ?", (self.quantity,)).fetchone()
         return None if row is None else Conditions.from_json(json.loads(row[0]))
+
+    def check_structure(self, structure: Structure) -> None:
+        """Keep what the space's references are made of; a store of before learns it here.
+
+        Raises:
+            StoreError: they are made of something else than when the store was made: the space has been edited since.
+        """
+        with self._file.transaction("write to"):
+            text = self._file.fact("structure")
+            known = None if text is None else Structure.from_json(json.loads(text))
+            if known is None:
+                self._file.set_fact("structure", json.dumps(structure.to_json()))
+            elif difference := known.difference(structure):
+                raise StoreError(
+                    f"{self.path} holds measurements of another version of {self.identity.space}: {difference}; "
+                    "choose another --store"
+                )
 
     def add(self, conditions: Conditions, measurements: Sequence[Measurement]) -> None:
         """Write a session's measurements in one transaction; what is there already stays as it was.
@@ -236,10 +254,11 @@ class Store:
     def _lack(self) -> str:
         """Say that there is no measurement of the quantity, and what to do."""
         held = self.quantities
-        measure = f"run 'latbench profile --store {self.path}{' --meter METER' if self.quantity == 'energy' else ''}'"
+        flags = {"latency": "", "energy": " --meter METER"}.get(self.quantity, f" --quantity {self.quantity}")
+        measure = f"run 'latbench profile --store {self.path}{flags}'"
         if not held:
             return f"holds no measurement yet: {measure} first"
-        what = f"holds {', '.join(held)} and no {self.quantity}: leave out --target to read {held[0]}"
+        what = f"holds {', '.join(held)} and no {self.quantity}: leave out --quantity to read {held[0]}"
         return what if self.identity.backend == IMPORTED else f"{what}, or {measure} first"
 
     def _check_conditions(self, conditions: Conditions) -> None:

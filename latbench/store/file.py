@@ -112,6 +112,10 @@ class StoreFile:
         row = self.query("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if row is None else row["value"]
 
+    def set_fact(self, name: str, value: str) -> None:
+        """Write a fact of the whole store, in place of one of that name."""
+        self.query("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
     @contextmanager
     def transaction(self, doing: str) -> Iterator[None]:
         """Write all of a block or nothing; `doing` says what cannot be done, should it fail.

@@ -71,7 +71,7 @@ def import_table(
         architecture_column: column of the architectures' string forms.
         value_column: column of the measured values.
         device: the device's name in the records of a foreign table; its file name unless given.
-        unit: unit of the values of a foreign table (`latbench.tables.foreign.UNITS`); what is kept is in ms or mJ.
+        unit: unit of the values of a foreign table (`latbench.tables.foreign.UNITS`); what is kept is in ms, mJ or MiB.
 
     Raises:
         DataError: not such a table, no rows, a missing column, an unknown unit, a value that is NaN, infinite, negative

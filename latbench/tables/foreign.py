@@ -24,6 +24,8 @@ UNITS = {
     **{"us": ("latency", "ms", 1e-3), "ns": ("latency", "ms", 1e-6)},
     **{"J": ("energy", "mJ", 1e3), "mJ": ("energy", "mJ", 1.0)},
     **{"uJ": ("energy", "mJ", 1e-3), "nJ": ("energy", "mJ", 1e-6)},
+    **{"GiB": ("memory", "MiB", 2.0**10), "MiB": ("memory", "MiB", 1.0)},
+    **{"KiB": ("memory", "MiB", 2.0**-10), "B": ("memory", "MiB", 2.0**-20)},
 }
 """Units of foreign values: their quantity, its own unit, and how many of those each is. Case does not matter."""
 

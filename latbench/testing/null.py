@@ -27,6 +27,8 @@ OPERATOR_MS = 0.01
 KERNEL_ELEMENT_MS = 0.002
 """What every element of its kernel costs in addition."""
 FAILURES = ("compile", "crash", "hang", "memory", "outputs", "run")
+UNITS, UNIT = "LATBENCH_NULL_UNITS", "LATBENCH_NULL_UNIT"
+"""Environment variables: the units of the backend's device, parted by blanks, and the one that a process measures."""
 LAST_RUNS = 10
 """So often runs a model that is to fail while it is timed."""
 
@@ -77,23 +79,34 @@ class Script:
         return cls(**script)
 
 
+@dataclass
 class NullBackend:
     """A backend whose latencies are known. Not registered: name it ``latbench.testing:NullBackend``.
 
+    It has as many equal devices as `UNITS` names.
+
     Args:
-        cost_ms: gives the undisturbed latency of a model.
+        cost_ms: gives the undisturbed latency of a model; None counts the operators of its ONNX file.
     """
+
+    cost_ms: Callable[[Model], float] | None = None
 
     name: ClassVar[str] = "null"
 
-    def __init__(self, cost_ms: Callable[[Model], float] | None = None) -> None:
-        self.known_ms = cost_ms or operator_cost_ms
+    def __post_init__(self) -> None:
+        self.known_ms = self.cost_ms or operator_cost_ms
         """The undisturbed latency of a model."""
         self.clock = VirtualClock()
 
     def device(self) -> Device:
         """Return a device without facts."""
-        return Device("null", "cpu")
+        return Device("null", "cpu", unit=os.environ.get(UNIT, ""))
+
+    def units(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Return the units that the environment names, or the one that it has chosen among them."""
+        chosen = os.environ.get(UNIT)
+        names = [chosen] if chosen else os.environ.get(UNITS, "").split()
+        return [(name, {UNIT: name}) for name in names]
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
         """Do what the script says.
@@ -174,6 +187,10 @@ class CompiledNull:
             seconds += rng.uniform(1e-3, 10e-3)
         clock.advance(seconds)
         return seconds
+
+    def memory_mib(self) -> float:
+        """Return the size of the model's ONNX file, with the scripted noise."""
+        return len(self._model.onnx) / 2**20 * math.exp(self._script.noise * self._rng.standard_normal())
 
     def outputs(self) -> list[NDArray[Any]]:
         """Return what the module, or the ONNX file, computes; or what is wrong, if the script says so."""

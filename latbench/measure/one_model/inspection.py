@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from latbench.backend import Backend, Compiled, CompileOptions, HasMemory, HasOperatorTimes, OperatorTime
+from latbench.measure.process_memory import process_mib
 from latbench.model import Model
 
 CALLS = 1000
@@ -59,11 +56,11 @@ def inspect_model(
     Raises:
         LatbenchError: the backend cannot compile the model.
     """
-    before = _process_mib()
+    before = process_mib()
     with backend.compile(model, options) as compiled:
         for _ in range(3):
             compiled.run()
-        grown = _process_mib() - before
+        grown = process_mib() - before
         memory: tuple[float | None, str] = (None, "")
         if isinstance(compiled, HasMemory):
             memory = compiled.memory_mib(), "model"
@@ -85,12 +82,3 @@ def _call_ms(compiled: Compiled) -> NDArray[np.float64]:
     while len(ms) < CALLS and (not ms or time.monotonic() < deadline):
         ms.append(compiled.run() * 1e3)
     return np.array(ms)
-
-
-def _process_mib() -> float:
-    """Return the resident memory of this process, without memory that it has freed but keeps for later."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
-    resident: int = psutil.Process().memory_info().rss
-    return resident / 2**20

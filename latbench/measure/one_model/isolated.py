@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from latbench.backend import CompileOptions
+from latbench.executor import SessionDiedError
 from latbench.measure.one_model.record import Refusal
 from latbench.measure.one_model.request import SourceRequest, SourceResult
 from latbench.measure.one_model.sessions import DEFAULT
 from latbench.measure.settings import Settings
-from latbench.measure.workers import SessionDiedError, Workers
+from latbench.measure.workers import Workers
 
 
 def measure_source(

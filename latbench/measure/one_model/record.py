@@ -42,16 +42,12 @@ class ModelRecord:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
         """Read what `dataclasses.asdict` gives."""
-        measurement, inspection = values["measurement"], values["inspection"]
-        for name in ("value", "low", "high"):
-            if not isinstance(measurement[name], int | float):
-                raise TypeError(f"measurement.{name} is {measurement[name]!r}, not a number")
-        lists = {name: tuple(measurement[name]) for name in ("blocks", "flags")}
+        inspection = values["inspection"]
         operators = tuple(OperatorTime(**operator) for operator in inspection["operators"])
         return cls(
             dict(values["inputs"]),
             Conditions.from_json(values["conditions"]),
-            Measurement(**{**measurement, **lists}),
+            Measurement.from_json(values["measurement"]),
             Inspection(**{**inspection, "operators": operators}),
         )
 

@@ -18,13 +18,15 @@ import numpy as np
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, MeasurementError, UsageError
+from latbench.executor import Notify
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.gates import FLAGS
 from latbench.measure.one_model.inspection import inspect_model
 from latbench.measure.one_model.record import ModelRecord, Refusal
-from latbench.measure.rounds import Task
-from latbench.measure.session import Notify, SessionResult, run_session
+from latbench.measure.quantities.latency import LATENCY
+from latbench.measure.session import SessionResult, run_session
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import Workload
 from latbench.model import Model
 from latbench.model.samples import Samples
 from latbench.model.source import as_model
@@ -159,7 +161,7 @@ def _in_turns(
     notify: Notify = lambda phase, index: None,
 ) -> dict[str, tuple[Conditions, Measurement] | Refusal]:
     """Run the sessions of each backend."""
-    task, session = Task("model", model.name, lambda: model), session_name()
+    workload, session = Workload("model", model.name, lambda: model), session_name()
     conditions: dict[str, Conditions] = {}
     measured: dict[str, list[Measurement]] = {name: [] for name in backends}
     refused: dict[str, Refusal] = {}
@@ -168,9 +170,13 @@ def _in_turns(
             if name in refused:
                 continue
             try:
-                result = succeeded(
-                    run_session(backend, [task], options, settings, seed=seed + turn, session=session, notify=notify)
+                result = run_session(
+                    *(backend, [workload], LATENCY, options, settings),
+                    seed=seed + turn,
+                    session=session,
+                    notify=notify,
                 )
+                succeeded(result)
             except LatbenchError as error:
                 refused[name] = Refusal(name, error)
                 continue

@@ -1,0 +1,41 @@
+"""What worker processes build a backend from: a name, or a backend that they can build equally."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+
+from latbench import plugins
+from latbench.backend import Backend
+from latbench.errors import UsageError
+
+
+def backend_name(backend: str | Backend) -> str:
+    """Return what loads the class of a backend; a name stays as it is.
+
+    Raises:
+        UsageError: the backend is not what its class gives without arguments, or no other process can load its class.
+    """
+    if isinstance(backend, str):
+        return backend
+    plugin = type(backend)
+    name = plugins.spelling(plugins.BACKENDS, plugin)
+    fields: dict[str, dataclasses.Field[object]] = {}
+    if dataclasses.is_dataclass(backend):
+        fields = {field.name: field for field in dataclasses.fields(backend)}
+    # What another constructor made of its arguments, nothing tells.
+    changed = [name for name in inspect.signature(plugin).parameters if _differs(backend, fields.get(name))]
+    if changed:
+        raise UsageError(
+            f"backend {name!r} was made with {', '.join(changed)}, and the processes that measure build it without: "
+            "read such settings from --option key=value, or make a subclass that has them"
+        )
+    return name
+
+
+def _differs(backend: Backend, field: dataclasses.Field[object] | None) -> bool:
+    """Whether a field may not be what it is by default."""
+    if field is None:
+        return True
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return default is dataclasses.MISSING or bool(getattr(backend, field.name) != default)

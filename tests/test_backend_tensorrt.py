@@ -17,6 +17,7 @@ from latbench import plugins
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, ModelError, PluginError, UsageError
 from latbench.model import Model
+from latbench.records.subjects import architecture_model
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built with tensorrt_rtx: pip install 'latbench[tensorrt-rtx]'")
 
@@ -75,7 +76,7 @@ def test_random_networks_are_built_in_the_precision_asked_for(space, precision):
     networks = target.sample(25, seed=1)
     assert [kind for kind in OPERATIONS[space] if not any(kind in str(network) for network in networks)] == []
     for index, network in enumerate(networks):
-        model = Model.from_architecture(target, network)
+        model = architecture_model(target, network)
         engine = build_engine(model, rtx(precision), capability=AMPERE)
         assert len(engine.data) > 10_000
         assert engine.build_ms > 0

@@ -18,7 +18,7 @@ from latbench.measure.settings import Settings
 from latbench.model import Model
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.plan import plan
-from latbench.records.subjects import Failure
+from latbench.records.subjects import Failure, architecture_model
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.testing import NullBackend, NullMeter
@@ -135,7 +135,7 @@ def test_what_failed_is_tried_again_when_asked_for(flag: Path, store: Path) -> N
 
 def test_a_counter_that_stands_still_fails_and_is_no_row(flag: Path) -> None:
     (architecture,) = SPACE.sample(1, seed=0)
-    task = Task("architecture", str(architecture), lambda: Model.from_architecture(SPACE, architecture), replicate=1)
+    task = Task("architecture", str(architecture), lambda: architecture_model(SPACE, architecture), replicate=1)
     flag.write_text("still")
     with pytest.raises(CounterError, match="did not move"):
         run_energy_session(

@@ -28,7 +28,7 @@ from latbench.profiling.plan import plan
 from latbench.records.measurement import TARGETS, Measurement
 from latbench.runs import compare_runs, profile_run, read_run
 from latbench.search import campaign
-from latbench.search.latency_loss import LatencyLoss
+from latbench.search.objectives.latency_loss import LatencyLoss
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import export_table, import_table
@@ -199,7 +199,7 @@ def test_a_predictor_learns_energy_and_a_loss_steps_it(store: Path, tmp_path: Pa
     save_predictor(tmp_path / "energy.safetensors", trained)
     loss = LatencyLoss(load_predictor(tmp_path / "energy.safetensors"))
     assert loss.unit == "mJ"
-    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.alpha_shapes]
+    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.relaxation().shapes]
     optimizer = torch.optim.SGD(alphas, lr=1.0)
     before = loss.expected(alphas).item()
     for _ in range(20):

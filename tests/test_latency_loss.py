@@ -48,7 +48,7 @@ class Scale(nn.Module):
 
 def random_alphas(space, *, seed=0, spread=1.0, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
-    draw = (torch.randn(shape, generator=generator, dtype=dtype) * spread for shape in space.alpha_shapes)
+    draw = (torch.randn(shape, generator=generator, dtype=dtype) * spread for shape in space.relaxation().shapes)
     return [alpha.requires_grad_() for alpha in draw]
 
 
@@ -60,10 +60,101 @@ def test_gradients_match_finite_differences(space, options):
     assert torch.autograd.gradcheck(lambda *values: latency(values), alphas)
 
 
+def hard(space, n=3):
+    """Encodings of architectures, as a loop with hard gates has them."""
+    return torch.from_numpy(space.encode(space.sample(n, seed=0)))
+
+
+@every_space
+def test_hard_gates_are_billed_as_the_architecture_is_predicted(space):
+    latency = LatencyLoss(SmoothPredictor(space), target=2.0, weight=3.0)
+    for encoding in hard(space):
+        predicted = SmoothPredictor(space).network.eval()(encoding)
+        assert latency.of(encoding).item() == pytest.approx(3.0 * predicted.item() / 2.0, rel=1e-6)
+        assert latency.value(encoding).item() == pytest.approx(predicted.item(), rel=1e-6)
+
+
+@every_space
+def test_alphas_are_billed_by_their_expected_encoding(space):
+    latency, alphas = LatencyLoss(SmoothPredictor(space), temperature=0.3), random_alphas(space)
+    encoding = space.relaxation().expected(alphas, temperature=0.3)
+    assert latency(alphas).item() == latency.of(encoding).item()
+
+
+def test_sub_graphs_are_billed_by_their_mean_or_by_how_often_they_run():
+    latency, rows = LatencyLoss(SmoothPredictor(SPACES[1]), target=1.0), hard(SPACES[1])
+    values = torch.stack([latency.value(row) for row in rows])
+    assert latency.of(rows).item() == pytest.approx(values.mean().item())
+    logits = torch.tensor([0.1, 0.2, 0.7], requires_grad=True)
+    penalty = latency.of(rows, weights=logits.softmax(0))
+    assert penalty.item() == pytest.approx((logits.softmax(0) * values).sum().item())
+    (gradient,) = torch.autograd.grad(penalty, logits)
+    assert gradient.abs().max() > 0
+
+
+def test_gradients_reach_encodings_and_weights_in_double_precision():
+    latency = LatencyLoss(SmoothPredictor(SPACES[1]), target=0.1, penalty="hinge").double()
+    rows = hard(SPACES[1]).double().requires_grad_()
+    logits = torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda rows, logits: latency.of(rows, logits.softmax(0)), (rows, logits))
+    assert torch.autograd.gradgradcheck(lambda rows, logits: latency.of(rows, logits.softmax(0)), (rows, logits))
+
+
+@pytest.mark.parametrize("shape", [(29,), (2, 31), (1, 2, 30), (0, 30), ()])
+def test_encodings_of_another_width_are_refused(shape):
+    with pytest.raises(ShapeError, match=r"\(30,\) or \(k, 30\)"):
+        LatencyLoss(SmoothPredictor(SPACES[1]), target=1.0).of(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ([0.5, 0.6, -0.1], UsageError, "the lowest is -0.1"),
+        ([0.3, 0.3, 0.3], UsageError, r"sum to 0\.9"),
+        ([1.0, float("nan"), 0.0], UsageError, "sum to nan"),
+        ([0.5, 0.5], ShapeError, "one weight for each row"),
+    ],
+)
+def test_weights_that_are_no_probabilities_are_refused(weights, error, message):
+    latency = LatencyLoss(SmoothPredictor(SPACES[1]), target=1.0)
+    with pytest.raises(error, match=message):
+        latency.of(hard(SPACES[1]), weights=torch.tensor(weights))
+    with pytest.raises(ShapeError):
+        latency.of(hard(SPACES[1])[0], weights=torch.ones(1))
+
+
+class Plain:
+    """A space without a relaxation."""
+
+    name, columns = "plain", SPACES[1].columns
+
+
+def test_a_space_without_relaxation_bills_encodings_only():
+    encoding = hard(SPACES[1])[0]
+    latency = LatencyLoss(SmoothPredictor(Plain()), target=1.0)
+    assert latency.of(encoding).item() == LatencyLoss(SmoothPredictor(SPACES[1]), target=1.0).of(encoding).item()
+    with pytest.raises(UsageError, match=r"space 'plain' has no relaxation.*of\(encoding\)"):
+        latency(random_alphas(SPACES[1]))
+    with pytest.raises(UsageError, match=r"space 'plain' has no relaxation.*give a target"):
+        LatencyLoss(SmoothPredictor(Plain()))
+
+
+def test_a_relaxation_of_ones_own_takes_the_place_of_the_spaces():
+    relaxation, alphas = SPACES[1].relaxation(), random_alphas(SPACES[1])
+    ours = LatencyLoss(SmoothPredictor(Plain()), relaxation=relaxation)
+    assert ours(alphas).item() == LatencyLoss(SmoothPredictor(SPACES[1]))(alphas).item()
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+def test_a_reference_that_is_not_positive_is_refused(scale):
+    with pytest.raises(UsageError, match="at uniform alphas, which no penalty can be relative to: give a target"):
+        LatencyLoss(SmoothPredictor(SPACES[1], scale=scale))
+
+
 @every_space
 def test_linear_penalty_has_no_unit(space):
     in_ms, in_us = (LatencyLoss(SmoothPredictor(space, scale=scale), weight=0.5) for scale in (1.0, 1000.0))
-    uniform = [torch.zeros(shape) for shape in space.alpha_shapes]
+    uniform = [torch.zeros(shape) for shape in space.relaxation().shapes]
     assert in_ms(uniform).item() == pytest.approx(0.5)
     alphas = random_alphas(space)
     assert in_ms(alphas).item() == pytest.approx(in_us(alphas).item(), rel=1e-5)
@@ -92,7 +183,7 @@ def test_hinge_has_a_gradient_above_the_target_only(factor, excess):
 def test_cold_relaxation_expects_what_the_derived_architecture_is_predicted(space, seed):
     latency = LatencyLoss(SmoothPredictor(space), temperature=1e-5)
     alphas = random_alphas(space, seed=seed)
-    derived = torch.from_numpy(space.encode([space.derive(alphas)]))
+    derived = torch.from_numpy(space.encode([space.relaxation().derive(alphas)]))
     assert latency.expected(alphas).item() == pytest.approx(latency.predictor(derived).item(), rel=1e-3)
 
 
@@ -148,7 +239,7 @@ def test_alphas_of_another_shape_are_refused(space):
     latency = LatencyLoss(SmoothPredictor(space))
     with pytest.raises(ShapeError, match=r"\(3, 2\)") as refusal:
         latency([torch.zeros(3, 2)])
-    assert str(space.alpha_shapes[0]) in str(refusal.value)
+    assert str(space.relaxation().shapes[0]) in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +290,9 @@ def test_alphas_of_any_precision_get_gradients_in_theirs(space, dtype, double):
 def test_the_predictor_follows_to_another_device():
     latency = LatencyLoss(SmoothPredictor(SPACES[1])).to("meta")
     assert {buffer.device.type for buffer in latency.predictor.buffers()} == {"meta"}
-    penalty = latency([torch.zeros(shape, device="meta", requires_grad=True) for shape in SPACES[1].alpha_shapes])
+    penalty = latency(
+        [torch.zeros(shape, device="meta", requires_grad=True) for shape in SPACES[1].relaxation().shapes]
+    )
     assert (penalty.device.type, penalty.shape) == ("meta", ())
 
 

@@ -16,6 +16,7 @@ from latbench import plugins
 from latbench.errors import ModelError, UsageError
 from latbench.model import Model
 from latbench.model.onnx_cast import cast_onnx
+from latbench.records.subjects import architecture_model
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -69,7 +70,7 @@ class Upsample(nn.Module):
 
 def space_model(name, **config):
     space = plugins.configure(plugins.SPACES, name, config)
-    return Model.from_architecture(space, space.sample(1, seed=3)[0])
+    return architecture_model(space, space.sample(1, seed=3)[0])
 
 
 def module_model(module, *shape):

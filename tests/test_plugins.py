@@ -21,7 +21,7 @@ class Fine:
 
     def compile(self) -> None: ...
 
-class Breaks:
+class Breaks(Fine):
     def __init__(self) -> None:
         raise RuntimeError("CUDA error 999")
 """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from latbench.errors import ParseError, ShapeError, UsageError
-from latbench.space import Operation
+from latbench.spaces.cells.operation import Operation
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.darts.genotype import EDGES, NODES, OPERATIONS, Genotype
 
@@ -147,7 +147,7 @@ def test_invalid_configurations_name_the_field(config: dict[str, int]) -> None:
 
 def test_alphas_of_the_wrong_shape_name_both_shapes() -> None:
     with pytest.raises(ShapeError, match=r"\(14, 8\), \(14, 8\)\], not \[\(14, 7\)\]"):
-        SMALL.relax([torch.zeros(14, 7)])
+        SMALL.relaxation().expected([torch.zeros(14, 7)])
 
 
 @settings(deadline=None)
@@ -155,7 +155,7 @@ def test_alphas_of_the_wrong_shape_name_both_shapes() -> None:
 def test_relaxed_cells_keep_eight_edges(seed: int, temperature: float, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     alphas = [scale * torch.randn(14, 8, generator=generator, dtype=torch.float64) for _ in range(2)]
-    edges = SMALL.relax(alphas, temperature=temperature).reshape(2, 14, 8)
+    edges = SMALL.relaxation().expected(alphas, temperature=temperature).reshape(2, 14, 8)
     torch.testing.assert_close(edges.sum(dim=-1), torch.ones(2, 14, dtype=torch.float64))
     torch.testing.assert_close(edges[..., 1:].sum(dim=(1, 2)), torch.full((2,), 8.0, dtype=torch.float64))
 
@@ -175,7 +175,7 @@ def test_relaxed_encoding_is_the_mean_of_the_documented_draws() -> None:
         top = np.argsort(noisy[..., edges], axis=-1)[..., -2:]
         np.put_along_axis(kept, np.array(edges)[top], 1, axis=-1)
     mean = kept.mean(axis=0)[..., None] * np.exp(log_q - log_w[..., None])[..., 1:]
-    relaxed = SMALL.relax([torch.from_numpy(alpha) for alpha in alphas], temperature=temperature)
+    relaxed = SMALL.relaxation().expected([torch.from_numpy(alpha) for alpha in alphas], temperature=temperature)
     np.testing.assert_allclose(relaxed.reshape(2, 14, 8)[..., 1:], mean, atol=0.012)
 
 
@@ -184,13 +184,13 @@ def test_networks_run_the_operations_that_their_columns_list(space: DartsSpace) 
     for genotype in space.sample(5, seed=1):
         (encoding,) = space.encode([genotype])
         listed: Counter[Operation] = Counter()
-        for column, chosen in zip(space.columns, encoding, strict=True):
+        for column, chosen in zip(space.column_operations(), encoding, strict=True):
             if chosen:
-                listed.update(column.operations)
+                listed.update(column)
         expected = {(repr(space.build_operation(op)), op.channels_in, op.size): 0 for op in listed}
         for operation, count in listed.items():
             expected[repr(space.build_operation(operation)), operation.channels_in, operation.size] += count
-        assert edges_that_ran(space.build(genotype), space.input_shape) == expected
+        assert edges_that_ran(space.build(genotype), (3, space.image, space.image)) == expected
 
 
 def edges_that_ran(network: nn.Module, shape: tuple[int, ...]) -> Counter[tuple[str, int, int]]:
@@ -218,7 +218,7 @@ def test_untrained_networks_tell_inputs_apart() -> None:
     space = DartsSpace()
     for genotype in space.sample(5, seed=0):
         with torch.no_grad():
-            logits = space.build(genotype).eval()(torch.randn(8, *space.input_shape))
+            logits = space.build(genotype).eval()(torch.randn(8, 3, space.image, space.image))
         assert logits.std(dim=0).mean() > 0.005 * logits.abs().mean()
 
 
@@ -264,5 +264,5 @@ def test_operations_work_on_the_smallest_images(kind: str, stride: int) -> None:
 
 
 def test_an_unknown_operation_is_refused() -> None:
-    with pytest.raises(ParseError, match="did you mean 'max_pool_3x3'"):
-        SMALL.build_operation(Operation("max_pool_3", 4, 4, 8))
+    with pytest.raises(ParseError, match="did you mean 'max_pool_3x3 4->4 8x8 s1'"):
+        SMALL.operation("max_pool_3 4->4 8x8 s1", batch=1)

@@ -102,9 +102,9 @@ def test_invalid_configurations_name_the_field(config: dict[str, int]) -> None:
 )
 def test_cells_without_a_live_path_build_run_and_trace(text: str) -> None:
     network = SMALL.build(SMALL.parse(text))
-    network(torch.randn(2, *SMALL.input_shape)).sum().backward()
+    network(torch.randn(2, 3, SMALL.image, SMALL.image)).sum().backward()
     network.eval()
-    x = torch.randn(1, *SMALL.input_shape)
+    x = torch.randn(1, 3, SMALL.image, SMALL.image)
     torch.testing.assert_close(torch.fx.symbolic_trace(network)(x), network(x))
 
 
@@ -114,8 +114,8 @@ def test_columns_list_the_operations_that_networks_hold(cell: NasBench201Cell) -
     space = NasBench201Space(cells=2, channels=4, image=8)
     (encoding,) = space.encode([cell])
     listed = []
-    for column, chosen in zip(space.columns, encoding, strict=True):
-        for operation, count in column.operations.items():
+    for column, chosen in zip(space.column_operations(), encoding, strict=True):
+        for operation, count in column.items():
             listed += [repr(space.build_operation(operation))] * (count if chosen else 0)
     held = [
         repr(module)
@@ -146,5 +146,5 @@ def test_a_supernet_of_sharp_alphas_computes_what_the_network_of_their_cell_does
     with torch.no_grad():
         (alphas,) = supernet.alphas()
         alphas.copy_(200 * torch.from_numpy(SMALL.encode([cell])).reshape(alphas.shape))
-        x = torch.randn(2, *SMALL.input_shape)
+        x = torch.randn(2, 3, SMALL.image, SMALL.image)
         torch.testing.assert_close(supernet.eval()(x), network.eval()(x))

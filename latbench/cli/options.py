@@ -45,8 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 def space_from(name: str, options: list[str] | None) -> SearchSpace:
     """Build the space that ``--space`` and ``--space-option`` name."""
-    config = pairs(options, "--space-option")
-    return SpaceSpec(name, {key: _integer(key, value) for key, value in config.items()}).create()
+    return SpaceSpec.read(name, pairs(options, "--space-option")).create()
 
 
 def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
@@ -74,13 +73,6 @@ def seconds(text: str | None) -> float | None:
         raise UsageError(f"{text!r} is no duration: write for example 90s, 30m, 2h or 1h30m")
     hours, minutes, rest = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + rest
-
-
-def _integer(key: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise UsageError(f"--space-option {key}={text} is no integer: write for example {key}=8") from error
 
 
 def _literal(text: str) -> Any:

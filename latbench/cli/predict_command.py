@@ -87,6 +87,7 @@ def _lines(file: str) -> dict[str, str]:
 
 def _parsed(space: SearchSpace, text: str, where: str) -> Architecture:
     try:
-        return space.parse(text)
+        architecture: Architecture = space.parse(text)
     except ParseError as error:
         raise ParseError(f"{where}: {error}") from error
+    return architecture

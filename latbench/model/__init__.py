@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError
-from latbench.model.inputs import Inputs, complete_inputs, sample_input
+from latbench.model.inputs import Inputs, complete_inputs
 from latbench.model.onnx_file import read_onnx
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from latbench.space import Architecture, Operation, SearchSpace
 
 
 class Model:
@@ -54,18 +52,6 @@ class Model:
     def from_module(cls, module: nn.Module, inputs: Inputs, *, name: str = "") -> Model:
         """Wrap a torch module; it is measured in eval mode."""
         return cls(name or type(module).__name__, inputs, module=module.eval)
-
-    @classmethod
-    def from_architecture(cls, space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
-        """Build an architecture of a search space for inputs of ``(batch, *space.input_shape)``."""
-        inputs = {"x": sample_input((batch, *space.input_shape))}
-        return cls(str(architecture), inputs, module=lambda: space.build(architecture).eval())
-
-    @classmethod
-    def from_operation(cls, space: SearchSpace, operation: Operation, *, batch: int = 1) -> Model:
-        """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
-        inputs = {"x": sample_input((batch, *operation.input_shape))}
-        return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
 
     @classmethod
     def from_onnx(cls, path: str | Path, inputs: Inputs | None = None) -> Model:

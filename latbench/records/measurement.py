@@ -10,7 +10,7 @@ from typing import Any, Literal
 from latbench.backend import Device, Fact
 from latbench.errors import DataError
 
-SubjectKind = Literal["architecture", "operation", "reference", "model"]
+SubjectKind = Literal["architecture", "operation", "part", "reference", "model"]
 
 TARGETS = {"latency_ms": "latency", "energy_mj": "energy"}
 """What a predictor can be asked to predict, and the quantity that this is: the values of ``--target``."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latbench.errors import DataError
 from latbench.predictor import Context, Cost, Source
 from latbench.records.measurement import Conditions, Measurement
-from latbench.space import Architecture, SearchSpace, SpaceSpec
+from latbench.space import Architecture, HasOperations, SearchSpace, SpaceSpec, Term
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Profile:
 
     @cached_property
     def operation_costs(self) -> Mapping[str, float]:
-        """The operator table: measured value by `latbench.space.Operation.key`; empty where none was measured."""
+        """The operator table: measured value by the operation's key; empty where none was measured."""
         return {m.subject: self.value(m) for m in self.measurements if m.kind == "operation"}
 
     @cached_property
@@ -101,13 +101,13 @@ class Profile:
     def _costs(self) -> tuple[Cost, ...] | None:
         """Return the operator table by columns; None where the space has no operations, or one was not measured."""
         table, terms = self.operation_costs, terms_of(self.space)
-        if not terms or any(key not in table for _, operations in terms for key in operations):
+        if not terms or any(key not in table for term in terms for key in term.operations):
             return None
         number = {column.name: index for index, column in enumerate(self.space.columns)}
         costs: dict[tuple[int, ...], float] = {}
-        for columns, operations in terms:
-            place = tuple(sorted(number[name] for name in columns))
-            costs[place] = costs.get(place, 0.0) + sum(table[key] * count for key, count in operations.items())
+        for term in terms:
+            place = tuple(sorted(number[name] for name in term.columns))
+            costs[place] = costs.get(place, 0.0) + sum(table[key] * count for key, count in term.operations.items())
         return tuple(Cost(columns, value) for columns, value in costs.items())
 
     def _source(self, other: Profile) -> Source:
@@ -126,12 +126,6 @@ class Profile:
         return Source(name, other.X, other.y)
 
 
-def terms_of(space: SearchSpace) -> list[tuple[tuple[str, ...], Mapping[str, int]]]:
-    """Return names of columns, and how often each operation runs where their product is 1; none without operations."""
-    if hasattr(space, "terms"):
-        return [(term.columns, term.operations) for term in space.terms()]
-    return [
-        ((column.name,), {operation.key: count for operation, count in column.operations.items()})
-        for column in space.columns
-        if column.operations
-    ]
+def terms_of(space: SearchSpace) -> Sequence[Term]:
+    """Return what runs where in the networks of a space; nothing where it does not say."""
+    return space.terms() if isinstance(space, HasOperations) else ()

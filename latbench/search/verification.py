@@ -41,7 +41,8 @@ class Found:
     Args:
         name: how the report calls it, ``"with the latency loss"``.
         architecture: what a search derived.
-        accuracy: after training it, between 0 and 1.
+        accuracy: its score after training: for a classification the accuracy, between 0 and 1. Files have called it
+            so from the beginning.
         asked: the target of the search; None where none was set.
     """
 

@@ -18,30 +18,39 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latbench.testing.backend_suite import BackendSuite
+    from latbench.testing.known_cost import KnownCost
     from latbench.testing.meter_suite import MeterSuite
     from latbench.testing.meters import NullMeter, ScriptedMeter
     from latbench.testing.null import NullBackend
     from latbench.testing.predictor_suite import PredictorSuite
     from latbench.testing.space_suite import SpaceSuite
+    from latbench.testing.strategy_suite import StrategySuite
+    from latbench.testing.task_suite import TaskSuite
 
 _HOMES = {
     "BackendSuite": "backend_suite",
+    "KnownCost": "known_cost",
     "MeterSuite": "meter_suite",
     "NullBackend": "null",
     "NullMeter": "meters",
     "PredictorSuite": "predictor_suite",
     "ScriptedMeter": "meters",
     "SpaceSuite": "space_suite",
+    "StrategySuite": "strategy_suite",
+    "TaskSuite": "task_suite",
 }
 
 __all__ = [
     "BackendSuite",
+    "KnownCost",
     "MeterSuite",
     "NullBackend",
     "NullMeter",
     "PredictorSuite",
     "ScriptedMeter",
     "SpaceSuite",
+    "StrategySuite",
+    "TaskSuite",
 ]
 
 

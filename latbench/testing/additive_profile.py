@@ -38,7 +38,7 @@ def additive_profile(
     space = SpaceSpec("nasbench201", {}).create() if space is None else space
     machine, rng = np.random.default_rng(device), np.random.default_rng(seed)
     conditions = Conditions("latency", "ms", "wall", "warm", "null", Device("adding machine", "cpu"), "fp32", 1, 1)
-    operations = sorted({key for _, terms in terms_of(space) for key in terms})
+    operations = sorted({key for term in terms_of(space) for key in term.operations})
     table = dict(zip(operations, machine.uniform(0.005, 0.05, len(operations)), strict=True))
     rows = tuple(Measurement(key, "operation", value, value, value) for key, value in table.items())
     expand = Expansion.of(Profile(space, conditions, rows).context(), len(space.columns))

@@ -11,7 +11,7 @@ import torch
 
 from latbench.errors import ParseError, ShapeError, UsageError
 from latbench.plugins import SPACES, configure
-from latbench.space import Operation, SearchSpace, SpaceSpec
+from latbench.space import SpaceSpec
 
 
 class SpaceSuite:
@@ -104,30 +104,37 @@ class SpaceSuite:
     def test_columns_match_the_alphas(self) -> None:
         """There is a column, with a name of its own, for each element of the alphas."""
         space = self.create()
-        assert len(space.columns) == sum(edges * operations for edges, operations in space.alpha_shapes)
+        assert len(space.columns) == sum(edges * operations for edges, operations in space.relaxation().shapes)
         assert len({column.name for column in space.columns}) == len(space.columns)
-        assert all(count > 0 for column in space.columns for count in column.operations.values())
+        names = {column.name for column in space.columns}
+        for term in space.terms():
+            assert set(term.columns) <= names
+            assert term.operations
+            assert all(count > 0 for count in term.operations.values())
 
     def test_columns_of_one_group_do_the_same_work(self) -> None:
         """Few-sample predictors shrink their costs together."""
-        work: dict[str, Mapping[Operation, int]] = {}
-        for column in self.create().columns:
-            assert column.operations == work.setdefault(column.group, column.operations), column.name
+        space = self.create()
+        work: dict[str, Mapping[str, int]] = {}
+        operations = {term.columns: term.operations for term in space.terms()}
+        for column in space.columns:
+            own = operations.get((column.name,), {})
+            assert own == work.setdefault(column.group, own), column.name
 
     def test_operations_build_with_the_shapes_that_columns_give(self) -> None:
         """A lookup table measures each operation by itself."""
         space = self.create()
-        for operation in {operation for column in space.columns for operation in column.operations}:
-            output = space.build_operation(operation).eval()(torch.zeros(1, *operation.input_shape))
-            size = operation.size // operation.stride
-            assert output.shape == (1, operation.channels_out, size, size), operation
+        for key in {key for term in space.terms() for key in term.operations}:
+            model = space.operation(key, batch=2)
+            assert model.name == key
+            assert all(np.isfinite(output).all() for output in model.reference_outputs()), key
 
     def test_networks_give_logits_and_train(self) -> None:
         """All architectures map images to logits; gradients reach the weights."""
         space = self.create()
         for architecture in space.sample(3, seed=2):
             network = space.build(architecture)
-            logits = network(torch.randn(2, *space.input_shape))
+            logits = network(torch.randn(2, 3, space.image, space.image))
             assert logits.shape == (2, space.classes)
             logits.square().sum().backward()
             assert any(
@@ -152,7 +159,7 @@ class SpaceSuite:
         space = self.create()
         for architecture in space.sample(3, seed=3):
             network = space.build(architecture).eval()
-            x = torch.randn(1, *space.input_shape)
+            x = torch.randn(1, 3, space.image, space.image)
             with torch.no_grad():
                 torch.testing.assert_close(torch.fx.symbolic_trace(network)(x), network(x))
 
@@ -160,10 +167,10 @@ class SpaceSuite:
         """All parameters are either, and gradients reach every alpha."""
         space = self.create()
         supernet = space.supernet()
-        assert tuple(tuple(alpha.shape) for alpha in supernet.alphas()) == space.alpha_shapes
+        assert tuple(tuple(alpha.shape) for alpha in supernet.alphas()) == space.relaxation().shapes
         given = [id(parameter) for parameter in (*supernet.alphas(), *supernet.weights())]
         assert sorted(given) == sorted(id(parameter) for parameter in supernet.parameters())
-        logits = supernet(torch.randn(2, *space.input_shape))
+        logits = supernet(torch.randn(2, 3, space.image, space.image))
         assert logits.shape == (2, space.classes)
         logits.square().sum().backward()
         assert all((alpha.grad.abs().sum(dim=1) > 0).all() for alpha in supernet.alphas())
@@ -172,7 +179,7 @@ class SpaceSuite:
         """The operations of each edge share a probability of 1."""
         space = self.create()
         for seed in range(5):
-            encoding = space.relax(_random_alphas(space, seed)).numpy()
+            encoding = space.relaxation().expected(_random_alphas(space, seed)).numpy()
             assert encoding.shape == (len(space.columns),)
             assert encoding.min() >= -1e-9
             for sums in _edge_sums(space, encoding[None]):
@@ -183,21 +190,23 @@ class SpaceSuite:
         """The limit of the temperature is the encoding of the derived architecture."""
         space = self.create()
         alphas = _random_alphas(space, seed)
-        cold = space.relax(alphas, temperature=1e-6).numpy()
-        np.testing.assert_allclose(cold, space.encode([space.derive(alphas)])[0], atol=1e-6)
+        cold = space.relaxation().expected(alphas, temperature=1e-6).numpy()
+        np.testing.assert_allclose(cold, space.encode([space.relaxation().derive(alphas)])[0], atol=1e-6)
 
     def test_alphas_that_spell_an_architecture_derive_it(self) -> None:
         """An encoding, scaled up, is the clearest of alphas."""
         space = self.create()
         for architecture in space.sample(20, seed=5):
             alphas = _split(space, 20.0 * torch.from_numpy(space.encode([architecture])[0]))
-            assert space.derive(alphas) == architecture
+            assert space.relaxation().derive(alphas) == architecture
 
     def test_relaxation_has_the_right_gradient(self) -> None:
         """Against finite differences, in float64."""
         space = self.create()
         alphas = [alpha.requires_grad_() for alpha in _random_alphas(space, 0)]
-        torch.autograd.gradcheck(lambda *alphas: space.relax(alphas, temperature=0.7), alphas, fast_mode=True)
+        torch.autograd.gradcheck(
+            lambda *alphas: space.relaxation().expected(alphas, temperature=0.7), alphas, fast_mode=True
+        )
 
     @pytest.mark.parametrize("temperature", [0.01, 1.0, 100.0])
     @pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
@@ -205,7 +214,7 @@ class SpaceSuite:
         """No alphas that a search can reach give NaN, neither in the encoding nor in its gradient."""
         space = self.create()
         alphas = [(scale * alpha.float()).requires_grad_() for alpha in _random_alphas(space, 0)]
-        encoding = space.relax(alphas, temperature=temperature)
+        encoding = space.relaxation().expected(alphas, temperature=temperature)
         (encoding * torch.randn(encoding.shape)).sum().backward()
         assert torch.isfinite(encoding).all()
         assert all(alpha.grad is not None and torch.isfinite(alpha.grad).all() for alpha in alphas)
@@ -216,31 +225,33 @@ class SpaceSuite:
         alphas = _random_alphas(space, 0)
         for wrong in ([], alphas[:-1], [alpha[:-1] for alpha in alphas], [alpha[:, :-1] for alpha in alphas]):
             with pytest.raises(ShapeError):
-                space.relax(wrong)
+                space.relaxation().expected(wrong)
             with pytest.raises(ShapeError):
-                space.derive(wrong)
+                space.relaxation().derive(wrong)
 
     @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
     def test_temperatures_that_are_not_positive_are_refused(self, temperature: float) -> None:
         """A schedule ran past its end."""
         space = self.create()
         with pytest.raises(UsageError):
-            space.relax(_random_alphas(space, 0), temperature=temperature)
+            space.relaxation().expected(_random_alphas(space, 0), temperature=temperature)
 
 
-def _random_alphas(space: SearchSpace, seed: int) -> list[torch.Tensor]:
+def _random_alphas(space: Any, seed: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in space.alpha_shapes]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in space.relaxation().shapes]
 
 
-def _split(space: SearchSpace, encoding: torch.Tensor) -> list[torch.Tensor]:
+def _split(space: Any, encoding: torch.Tensor) -> list[torch.Tensor]:
     """Cut an encoding into pieces of the alphas' shapes."""
-    sizes = [edges * operations for edges, operations in space.alpha_shapes]
-    return [part.reshape(shape) for part, shape in zip(torch.split(encoding, sizes), space.alpha_shapes, strict=True)]
+    sizes = [edges * operations for edges, operations in space.relaxation().shapes]
+    return [
+        part.reshape(shape) for part, shape in zip(torch.split(encoding, sizes), space.relaxation().shapes, strict=True)
+    ]
 
 
-def _edge_sums(space: SearchSpace, encodings: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+def _edge_sums(space: Any, encodings: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Sum the columns of each edge, ``(n, edges)`` for each of the alphas."""
-    sizes = [edges * operations for edges, operations in space.alpha_shapes]
+    sizes = [edges * operations for edges, operations in space.relaxation().shapes]
     parts = np.split(encodings, np.cumsum(sizes)[:-1], axis=1)
-    return [part.reshape(-1, *shape).sum(axis=2) for part, shape in zip(parts, space.alpha_shapes, strict=True)]
+    return [part.reshape(-1, *shape).sum(axis=2) for part, shape in zip(parts, space.relaxation().shapes, strict=True)]

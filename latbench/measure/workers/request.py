@@ -11,14 +11,12 @@ from typing import Any
 
 from latbench import plugins
 from latbench.backend import CompileOptions
-from latbench.errors import ParseError
 from latbench.measure.energy.session import run_energy_session
 from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.rounds import Task
 from latbench.measure.session import Notify, SessionResult, run_session
 from latbench.measure.settings import Settings
-from latbench.model import Model
-from latbench.records.subjects import Subject, operations
+from latbench.records.subjects import Subject, subject_model
 from latbench.space import SearchSpace, SpaceSpec
 
 
@@ -85,16 +83,8 @@ class SessionRequest:
 
 
 def _tasks(subjects: Sequence[Subject], space: SearchSpace, batch: int) -> list[Task]:
-    table = operations(space) if any(subject.kind == "operation" for subject in subjects) else {}
-
-    def build(subject: Subject) -> Model:
-        if subject.kind == "operation":
-            if subject.text not in table:
-                raise ParseError(f"no operation {subject.text!r} in {SpaceSpec.of(space)}: see 'latbench spaces'")
-            return Model.from_operation(space, table[subject.text], batch=batch)
-        return Model.from_architecture(space, space.parse(subject.text), batch=batch)
-
     def task(subject: Subject) -> Task:
-        return Task(subject.kind, subject.text, lambda: build(subject), subject.replicate)
+        model = partial(subject_model, space, subject, batch=batch)
+        return Task(subject.kind, subject.text, model, subject.replicate)
 
     return [task(subject) for subject in subjects]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from latbench.errors import ParseError, ShapeError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from latbench.errors import ParseError, UsageError
 
 
 def check_config(space: str, field: str, value: int, *, minimum: int = 1, multiple_of: int = 1) -> None:
@@ -21,29 +17,6 @@ def check_config(space: str, field: str, value: int, *, minimum: int = 1, multip
     wanted = f"an integer of at least {minimum}" if multiple_of == 1 else f"a positive multiple of {multiple_of}"
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum or value % multiple_of:
         raise UsageError(f"space {space!r} cannot have {field}={value!r}: give {wanted}")
-
-
-def check_alphas(space: str, alphas: Sequence[Tensor], shapes: Sequence[tuple[int, int]]) -> None:
-    """Check the shapes of architecture parameters.
-
-    Raises:
-        ShapeError: other shapes than `shapes`.
-    """
-    given = [tuple(alpha.shape) for alpha in alphas]
-    if given != list(shapes):
-        raise ShapeError(
-            f"alphas of space {space!r} have shapes {list(shapes)}, not {given}: start from supernet().alphas()"
-        )
-
-
-def check_temperature(temperature: float) -> None:
-    """Check the temperature of a relaxation.
-
-    Raises:
-        UsageError: it is not positive.
-    """
-    if not temperature > 0:
-        raise UsageError(f"temperature {temperature} is not positive: give 1.0, or less for sharper encodings")
 
 
 def check_operation(kind: str, known: Sequence[str]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from latbench.space import Operation
 from latbench.spaces.cells.checks import check_operation
 from latbench.spaces.cells.network import CellGraph, CellNetwork, CellSupernet, MixedEdge, Mixing
+from latbench.spaces.cells.operation import Operation
 from latbench.spaces.cells.operations import (
     avg_pool,
     conv_bn,
@@ -125,7 +125,7 @@ class DartsCell(nn.Module):
             else relu_conv_bn(before_last, place.channels, 1, affine=affine)
         )
         self.preprocess1 = relu_conv_bn(last, place.channels, 1, affine=affine)
-        self.graph = CellGraph(EDGES, functools.partial(make_edge, place))
+        self.graph = CellGraph(EDGES, functools.partial(make_edge, place), stride=2 if place.reduction else 1)
 
     def forward(self, before_last: Tensor, last: Tensor, mixing: Mixing | None) -> Tensor:
         """Map the outputs of the two cells before to ``(batch, 4 * channels, ...)``."""

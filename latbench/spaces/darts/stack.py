@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from latbench.space import Operation
+from latbench.spaces.cells.operation import Operation
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""The configuration of a space: the fields of a dataclass as plain values, and plain values out of texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from latbench.errors import UsageError
+
+Setting = str | int | float | bool
+
+_YES_OR_NO = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+def settings_of(space: object) -> dict[str, Setting]:
+    """Return the configuration of a space: its fields.
+
+    Raises:
+        UsageError: it is no dataclass but has attributes, or a field is no text, integer, finite number or boolean.
+    """
+    if not dataclasses.is_dataclass(space):
+        if object.__getstate__(space) is not None:
+            raise UsageError(
+                f"{type(space).__qualname__!r} is no dataclass, so nothing says how to make it again: "
+                "write @dataclass(frozen=True) above it, and its configuration as fields"
+            )
+        return {}
+    settings = {field.name: getattr(space, field.name) for field in dataclasses.fields(space) if field.init}
+    for name, value in settings.items():
+        if type(value) not in (str, int, float, bool):
+            raise UsageError(
+                f"field {name!r} of {type(space).__qualname__!r} is a {type(value).__name__}: a space's configuration "
+                "is of str, int, float and bool; write several values as one text, such as '16,32'"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"field {name!r} of {type(space).__qualname__!r} is {value}: give a finite number")
+    return settings
+
+
+def field_types(plugin: Any) -> dict[str, str]:
+    """Return the names of the types that a dataclass's fields are annotated with; of another class, none."""
+    fields = dataclasses.fields(plugin) if dataclasses.is_dataclass(plugin) else ()
+    return {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields}
+
+
+def read_setting(name: str, text: str, kind: str | None) -> Setting:
+    """Read a field's value as it is annotated; without one of the four types, as a number where it is one.
+
+    Args:
+        name: the field.
+        text: its value.
+        kind: ``"int"``, ``"float"``, ``"bool"`` or ``"str"``.
+
+    Raises:
+        UsageError: the text is no such value.
+    """
+    if kind == "str":
+        return text
+    if kind == "bool":
+        if text.lower() not in _YES_OR_NO:
+            raise UsageError(f"{name}={text} is neither yes nor no: write {name}=yes or {name}=no")
+        return _YES_OR_NO[text.lower()]
+    if kind == "int":
+        value = _number(text, int)
+        if value is None:
+            raise UsageError(f"{name}={text} is no integer: write for example {name}=8")
+        return value
+    value = _number(text, float)
+    if kind == "float" and value is None:
+        raise UsageError(f"{name}={text} is no number: write for example {name}=0.5")
+    whole = None if kind == "float" else _number(text, int)
+    return next(found for found in (whole, value, text) if found is not None)
+
+
+def _number(text: str, kind: type[int] | type[float]) -> int | float | None:
+    try:
+        value = kind(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

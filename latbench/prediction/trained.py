@@ -77,9 +77,10 @@ class TrainedPredictor:
         rows = self._encodings(architectures)
         if not len(rows):
             return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
+        names = None if isinstance(architectures, np.ndarray) else architectures
         if return_std:
-            return predict_with_std(self.estimator, rows, self.plugin)
-        return predict_values(self.estimator, rows, self.plugin)
+            return predict_with_std(self.estimator, rows, self.plugin, names)
+        return predict_values(self.estimator, rows, self.plugin, names)
 
     def _encodings(self, architectures: ArchitecturesLike) -> NDArray[np.floating]:
         if not isinstance(architectures, np.ndarray):
@@ -104,13 +105,16 @@ class TrainedPredictor:
         )
 
 
-def predict_values(estimator: Predictor, X: NDArray[np.floating], plugin: str) -> Values:
+def predict_values(
+    estimator: Predictor, X: NDArray[np.floating], plugin: str, names: Sequence[object] | None = None
+) -> Values:
     """Return what a fitted predictor says of encodings ``(n, columns)``: ``(n,)``.
 
     Args:
         estimator: the fitted predictor.
         X: the encodings.
         plugin: the predictor's name, for messages.
+        names: what messages call the rows; None counts them.
 
     Raises:
         UsageError: the predictor fails, or returns something else than a number for each row.
@@ -119,17 +123,19 @@ def predict_values(estimator: Predictor, X: NDArray[np.floating], plugin: str) -
         values = np.asarray(estimator.predict(X), dtype=np.float64)
     except Exception as error:  # a foreign estimator raises anything
         raise _failed(plugin, error) from error
-    return _checked(values, len(X), plugin)
+    return _checked(values, len(X), plugin, names)
 
 
-def predict_with_std(estimator: Predictor, X: NDArray[np.floating], plugin: str) -> tuple[Values, Values]:
+def predict_with_std(
+    estimator: Predictor, X: NDArray[np.floating], plugin: str, names: Sequence[object] | None = None
+) -> tuple[Values, Values]:
     """Return what a fitted predictor says, and the standard deviations; otherwise as `predict_values`."""
     try:
         values, std = estimator.predict(X, return_std=True)  # type: ignore[call-arg]
         values, std = np.asarray(values, dtype=np.float64), np.asarray(std, dtype=np.float64)
     except Exception as error:  # a foreign estimator raises anything
         raise _failed(plugin, error) from error
-    return _checked(values, len(X), plugin), _checked(std, len(X), plugin)
+    return _checked(values, len(X), plugin, names), _checked(std, len(X), plugin, names)
 
 
 def is_differentiable(estimator: Predictor) -> bool:
@@ -141,13 +147,11 @@ def _failed(plugin: str, error: Exception) -> UsageError:
     return UsageError(f"predictor {plugin!r} cannot predict ({reason(error)}): fit it again, or another")
 
 
-def _checked(values: Values, rows: int, plugin: str) -> Values:
+def _checked(values: Values, rows: int, plugin: str, names: Sequence[object] | None) -> Values:
     if values.shape != (rows,):
         raise UsageError(f"predictor {plugin!r} predicts {values.shape} for {rows} rows, not ({rows},): fit another")
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
-        raise UsageError(
-            f"predictor {plugin!r} predicts what is no number for row {wrong[0] + 1} of {rows}: fit it again, "
-            "or another"
-        )
+        row = f"row {wrong[0] + 1} of {rows}" if names is None else names[wrong[0]]
+        raise UsageError(f"predictor {plugin!r} predicts what is no number for {row}: fit it again, or another")
     return values

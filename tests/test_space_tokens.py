@@ -9,10 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latbench.backend import CompileOptions
 from latbench.errors import ParseError, ShapeError
+from latbench.measure.settings import Settings
+from latbench.measure.workers import Workers
+from latbench.measure.workers.request import SessionRequest
 from latbench.model import Model
 from latbench.profiling.plan import plan
-from latbench.space import Term
+from latbench.records.subjects import Subject
+from latbench.space import SpaceSpec, Term
 from latbench.spaces.choices import Choice, Choices, ChoiceSpace
 
 WIDTHS = (8, 16)
@@ -92,3 +97,18 @@ def test_a_plan_may_hold_parts() -> None:
     texts = [subject.text for subject in stretch.first if subject.kind == "architecture"]
     assert [subject.text for subject in stretch.first if subject.kind == "part"] == [f"{text}#exit1" for text in texts]
     assert all(subject.kind != "part" for subject in plan(Tokens(), 3, 0)[0].first)
+
+
+def test_parts_and_operations_are_measured_by_workers() -> None:
+    subjects = (
+        Subject("architecture", "first=8,second=16"),
+        Subject("part", "first=8,second=16#exit1"),
+        Subject("operation", "linear 8->16"),
+    )
+    settings = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
+    spec = SpaceSpec.of(Tokens())
+    backend = "latbench.testing:NullBackend"
+    with Workers() as workers:
+        result = workers.run(SessionRequest("s", backend, CompileOptions(), settings, spec, 2, 0, subjects))
+    values = {m.kind: m.value for m in result.measurements}
+    assert values["architecture"] > values["part"] > values["operation"]

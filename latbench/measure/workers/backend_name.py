@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from typing import Any
 
 from latbench import plugins
 from latbench.backend import Backend
@@ -20,9 +21,8 @@ def backend_name(backend: str | Backend) -> str:
         return backend
     plugin = type(backend)
     name = plugins.spelling(plugins.BACKENDS, plugin)
-    fields: dict[str, dataclasses.Field[object]] = {}
-    if dataclasses.is_dataclass(backend):
-        fields = {field.name: field for field in dataclasses.fields(backend)}
+    known = dataclasses.fields(backend) if dataclasses.is_dataclass(backend) else ()
+    fields: dict[str, dataclasses.Field[Any]] = {field.name: field for field in known}
     # What another constructor made of its arguments, nothing tells.
     changed = [name for name in inspect.signature(plugin).parameters if _differs(backend, fields.get(name))]
     if changed:
@@ -33,7 +33,7 @@ def backend_name(backend: str | Backend) -> str:
     return name
 
 
-def _differs(backend: Backend, field: dataclasses.Field[object] | None) -> bool:
+def _differs(backend: Backend, field: dataclasses.Field[Any] | None) -> bool:
     """Whether a field may not be what it is by default."""
     if field is None:
         return True

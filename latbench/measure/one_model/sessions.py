@@ -11,7 +11,7 @@ import dataclasses
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -45,35 +45,43 @@ DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
 
 def measure_model(
     model: Model | nn.Module | str | Path | Callable[[], Any],
-    backend: str | Backend = "onnxruntime",
+    given: Samples | str | Backend | None = None,
+    /,
     *,
     inputs: Samples | None = None,
+    backend: str | Backend | None = None,
     options: CompileOptions | None = None,
     settings: Settings = DEFAULT,
     seed: int = 0,
 ) -> Measurement:
     """Measure one model in this process.
 
-    ``measure_model(net, "onnxruntime", inputs=torch.randn(1, 3, 224, 224)).value`` is a latency in ms.
+    ``measure_model(net, torch.randn(1, 3, 224, 224), backend="onnxruntime").value`` is a latency in ms, and
+    ``measure_model("net.onnx", "onnxruntime")`` is enough where the inputs are known.
 
     Args:
         model: a torch module, of which a copy is measured in eval mode; a path to an ``.onnx`` or ``.pt2`` file;
             ``module:factory`` or the factory itself; or a `Model`.
-        backend: plug-in name, ``module:Class``, or a backend.
+        given: `inputs` or `backend`, whichever it is.
         inputs: sample inputs, batch first: a tensor or an array, several in a tuple in the order of ``forward``, or a
             dict by name. A module needs them; a file or a factory may bring its own, and a `Model` does.
+        backend: plug-in name, ``module:Class``, or a backend; ONNX Runtime unless given.
         options: how it is compiled.
         settings: how each of the sessions measures.
         seed: recorded.
 
     Raises:
         UsageError: a model that cannot be opened or does not run on its inputs, an unknown backend, options that it
-            refuses.
+            refuses, or inputs or a backend given twice.
         MeasurementError: the model cannot be compiled or run.
     """
-    target = _backend(backend)
-    opened = as_model(model, inputs)
-    (result,) = _in_turns(opened, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
+    is_backend = isinstance(given, str) or all(hasattr(given, method) for method in plugins.BACKENDS.methods)
+    if given is not None and (backend if is_backend else inputs) is not None:
+        word = "backend" if is_backend else "inputs"
+        raise UsageError(f"{word} is given twice, behind the model and as {word}=: leave one out")
+    found = _backend(cast("str | Backend", given) if is_backend else backend or "onnxruntime")
+    opened = as_model(model, inputs if is_backend or given is None else cast("Samples", given))
+    (result,) = _in_turns(opened, {found.name: found}, options or CompileOptions(), settings, seed=seed).values()
     if isinstance(result, Refusal):
         raise result.error
     return result[1]

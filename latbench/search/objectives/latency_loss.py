@@ -125,7 +125,8 @@ class LatencyLoss(nn.Module):
                 f"encodings of this space have the shape ({columns},) or (k, {columns}), not {tuple(encoding.shape)}"
             )
         precise = encoding.to(torch.promote_types(encoding.dtype, torch.float32))
-        placed = next((precise.to(buffer) for buffer in self.predictor.buffers()), precise)
+        numbers = (buffer for buffer in self.predictor.buffers() if buffer.is_floating_point())
+        placed = next((precise.to(buffer) for buffer in numbers), precise)
         values: Tensor = self.predictor(placed).to(precise)
         if weights is not None:
             return (_checked_weights(weights, encoding).to(values) * values).sum()

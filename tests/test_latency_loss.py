@@ -288,6 +288,33 @@ def test_alphas_of_any_precision_get_gradients_in_theirs(space, dtype, double):
         torch.testing.assert_close(gradient.float(), reference, rtol=0.02, atol=1e-5)
 
 
+@every_space
+def test_it_compiles_into_one_graph_and_has_second_gradients(space):
+    latency, alphas = LatencyLoss(SmoothPredictor(space)), random_alphas(space)
+    compiled = torch.compile(latency, backend="eager", fullgraph=True)
+    assert compiled(alphas).item() == pytest.approx(latency(alphas).item(), rel=1e-6)
+    precise = random_alphas(space, dtype=torch.float64)
+    assert torch.autograd.gradgradcheck(lambda *values: latency.double()(values), precise)
+
+
+class Indexed(nn.Module):
+    """A module whose first buffer holds indices."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("chosen", torch.tensor([0, 1]))
+        self.register_buffer("coef", torch.tensor([1.0, 2.0]))
+
+    def forward(self, encoding: Tensor) -> Tensor:
+        return encoding[..., self.chosen] @ self.coef
+
+
+def test_a_predictor_may_keep_indices():
+    predictor, encoding = SmoothPredictor(SPACES[1]), torch.full((30,), 0.5)
+    predictor.network = Indexed()
+    assert LatencyLoss(predictor, target=1.0).of(encoding).item() == 1.5
+
+
 def test_the_predictor_follows_to_another_device():
     latency = LatencyLoss(SmoothPredictor(SPACES[1])).to("meta")
     assert {buffer.device.type for buffer in latency.predictor.buffers()} == {"meta"}

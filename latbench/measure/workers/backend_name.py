@@ -21,8 +21,8 @@ def backend_name(backend: str | Backend) -> str:
         return backend
     plugin = type(backend)
     name = plugins.spelling(plugins.BACKENDS, plugin)
-    known = dataclasses.fields(backend) if dataclasses.is_dataclass(backend) else ()
-    fields: dict[str, dataclasses.Field[Any]] = {field.name: field for field in known}
+    known: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(backend) if dataclasses.is_dataclass(backend) else ()
+    fields = {field.name: field for field in known}
     # What another constructor made of its arguments, nothing tells.
     changed = [name for name in inspect.signature(plugin).parameters if _differs(backend, fields.get(name))]
     if changed:

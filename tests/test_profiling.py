@@ -240,7 +240,8 @@ def test_killed_at_random_moments_it_loses_nothing_and_leaves_no_worker(store: P
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(family[1:], timeout=5)
+        # The kernel ends them at once; when they get round to it, a busy machine decides.
+        _, alive = psutil.wait_procs(family[1:], timeout=60)
         assert all(p.status() == psutil.STATUS_ZOMBIE for p in alive), "a worker outlived its parent"
         if store.exists():
             now = counts(store)

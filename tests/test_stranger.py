@@ -36,7 +36,7 @@ def test_it_passes_the_contract(environment: dict[str, str]) -> None:
     assert run.returncode == 0, run.stdout
     passed = re.search(r"(\d+) passed", run.stdout)
     assert passed is not None
-    assert int(passed[1]) == 12, run.stdout
+    assert int(passed[1]) == 13, run.stdout
     assert "skipped" not in run.stdout
 
 

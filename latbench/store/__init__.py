@@ -293,10 +293,12 @@ def _started(process: psutil.Process) -> float:
 
 
 def _measurement(row: sqlite3.Row, session: Mapping[str, Any]) -> Measurement:
-    return Measurement(
-        order=row["position"],
-        flags=tuple(json.loads(row["flags"])),
-        blocks=tuple(np.frombuffer(row["blocks"], "<f4").tolist()),
-        **{name: row[name] for name in _COLUMNS},
-        **session,
+    return Measurement.from_json(
+        {
+            "order": row["position"],
+            "flags": json.loads(row["flags"]),
+            "blocks": np.frombuffer(row["blocks"], "<f4").tolist(),
+            **{name: row[name] for name in _COLUMNS},
+            **session,
+        }
     )

@@ -43,7 +43,7 @@ def test_it_is_listed_with_its_package(environment: dict[str, str]) -> None:
     assert (mine["package"], mine["available"]) == ("latbench-flops", True)
 
 
-@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 12), (SPACE, 45)])
+@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 13), (SPACE, 45)])
 def test_it_passes_the_contract(environment: dict[str, str], example: Path, tests: int) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
     run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)

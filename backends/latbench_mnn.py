@@ -61,7 +61,7 @@ _MEMORY, _BACKENDS, _THREADS = 0, 2, 4
 """Of MNN's ``SessionInfoCode``."""
 _CPU = (0, 13)
 """Of MNN's ``MNNForwardType``: the CPU, and the CPU with the instructions that were found."""
-_TYPES = {
+_TYPES: dict[int, tuple[Any, np.dtype[Any]]] = {
     id(MNN.Halide_Type_Float): (MNN.Halide_Type_Float, np.dtype(np.float32)),
     id(MNN.Halide_Type_Int): (MNN.Halide_Type_Int, np.dtype(np.int32)),
     id(MNN.Halide_Type_Uint8): (MNN.Halide_Type_Uint8, np.dtype(np.uint8)),

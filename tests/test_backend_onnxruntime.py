@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from latbench.backend import CompileOptions
+from latbench.backend import CompileOptions, device_of
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
@@ -107,6 +107,16 @@ def test_a_provider_that_the_build_lacks_is_refused_with_those_that_it_has() -> 
         OnnxRuntimeBackend().compile(convolutions(), options)
     with pytest.raises(UsageError, match="no provider 'cud'"):
         OnnxRuntimeBackend().device_for(options)
+
+
+def test_a_providers_device_is_recorded_and_asked_for_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An energy counter is that of the device that the options choose."""
+    names = {"cpu": "CPUExecutionProvider", "coreml": "CoreMLExecutionProvider"}
+    monkeypatch.setattr(providers, "installed", lambda: names)
+    chosen = device_of(OnnxRuntimeBackend(), CompileOptions(options={"provider": "coreml"}))
+    assert (chosen.kind, chosen.facts) == ("coreml", OnnxRuntimeBackend().device().facts)
 
 
 def test_the_cpu_provider_is_the_default_and_work_is_never_sent_away() -> None:

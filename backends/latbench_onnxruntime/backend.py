@@ -131,7 +131,7 @@ class CompiledSession:
             settings.add_session_config_entry(providers.TELL_ASSIGNMENT, "1")
         try:
             chosen = [(providers.installed()[self._provider], told)]
-            return onnxruntime.InferenceSession(data, settings, providers=chosen)
+            return onnxruntime.InferenceSession(data, settings, providers=chosen, enable_fallback=False)
         except Exception as error:  # ONNX Runtime's errors share no other base
             raise CompileError(f"ONNX Runtime refuses {self._model.name}: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState
+from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
 from latbench.errors import MeasurementError, OutOfMemoryError, UsageError, reason
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
@@ -232,7 +232,7 @@ def latency_conditions(
     backend: Backend, candidate: Candidate, options: CompileOptions, settings: Settings
 ) -> Conditions:
     """Return what the latencies of a session share."""
-    device = backend.device()
+    device = device_of(backend, options)
     return Conditions(
         quantity="latency",
         unit="ms",

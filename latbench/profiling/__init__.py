@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from latbench import plugins
-from latbench.backend import Backend, CompileOptions
+from latbench.backend import Backend, CompileOptions, device_of
 from latbench.devices.host import check_threads, divided_cores
 from latbench.errors import LatbenchError, PluginError, UsageError, reason
 from latbench.measure.energy.windows import EnergySettings
@@ -122,9 +122,9 @@ def profile_space(
     request = SessionRequest("", backend, options, settings, spec, batch, seed, ())
     # A mistake must not leave a store behind, nor be found after hours.
     target: Backend = plugins.configure(plugins.BACKENDS, backend, {})
-    energy = None if meter is None else _checked(EnergySettings(meter, window_s), target)
+    energy = None if meter is None else _checked(EnergySettings(meter, window_s), target, options)
     # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
-    on_cpu = _told("backend", backend, target.device).kind == "cpu"
+    on_cpu = _told("backend", backend, partial(device_of, target, options)).kind == "cpu"
     ahead = on_cpu and bool(divided_cores(options.threads)[0])
     size = SESSION_SIZE if on_cpu else ACCELERATOR_SESSION_SIZE
     stretches = plan(space, samples, seed, with_operations=with_operations)
@@ -154,10 +154,10 @@ def profile_space(
         return replace(summary, energy=_summary(opened, progress, stretches))
 
 
-def _checked(energy: EnergySettings, backend: Backend) -> EnergySettings:
+def _checked(energy: EnergySettings, backend: Backend, options: CompileOptions) -> EnergySettings:
     """Return the settings, once it is sure that the meter can count."""
     meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-    device = _told("backend", backend.name, backend.device)
+    device = _told("backend", backend.name, partial(device_of, backend, options))
     _told("meter", energy.meter, partial(meter.counter, device))
     return energy
 

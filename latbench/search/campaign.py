@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from latbench import plugins
-from latbench.backend import Backend, CompileOptions
+from latbench.backend import Backend, CompileOptions, device_of
 from latbench.errors import PluginError, UsageError
 from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.settings import Settings
@@ -201,7 +201,7 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
         predictor.space,
         architectures,
         conditions.backend,
-        options=CompileOptions(conditions.precision, conditions.threads, conditions.options),
+        options=_options(predictor),
         settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
         batch=conditions.batch,
         energy=energy if architectures else None,
@@ -222,6 +222,11 @@ def _check_device(device: str) -> None:
         raise UsageError(f"torch cannot train on {device!r} here: {error}: give --device cpu") from error
 
 
+def _options(predictor: TrainedPredictor) -> CompileOptions:
+    conditions = predictor.conditions
+    return CompileOptions(conditions.precision, conditions.threads, conditions.options)
+
+
 def _check_target(predictor: TrainedPredictor) -> None:
     """Check that what is found can be measured here, under the conditions of the predictor.
 
@@ -234,7 +239,7 @@ def _check_target(predictor: TrainedPredictor) -> None:
         backend: Backend = plugins.configure(plugins.BACKENDS, name, {})
         if energy is not None:
             meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-            meter.counter(backend.device())
+            meter.counter(device_of(backend, _options(predictor)))
         _measure(predictor, [])  # the references alone
     except UsageError as error:
         raise PluginError(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from latbench import plugins
-from latbench.backend import Backend, CompileOptions, HasFlags
+from latbench.backend import Backend, CompileOptions, HasFlags, device_of
 from latbench.devices.host import host_state
 from latbench.measure.energy.windows import Energy, EnergySettings, measure_energies
 from latbench.measure.rounds import Candidate, Task
@@ -39,7 +39,7 @@ def run_energy_session(
         CounterError: the counter fails.
     """
     meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-    counter = meter.counter(backend.device())
+    counter = meter.counter(device_of(backend, options))
     rng = np.random.default_rng(seed)
     failures: list[Failure] = []
     seconds: dict[str, float] = {}

@@ -51,9 +51,11 @@ def _captured() -> Iterator[list[str]]:
 
 
 with _captured():
+    import MNN
+
+    # isort: split
     # Not MNN.tools.mnnconvert, the documented way: importing it installs a package and reports each use to its vendor.
     import _tools
-    import MNN
 
 _HIGH_PRECISION = 1
 """Of MNN's ``PrecisionMode``: fp32 on processors that could also compute in fp16."""
@@ -62,10 +64,16 @@ _MEMORY, _BACKENDS, _THREADS = 0, 2, 4
 _CPU = (0, 13)
 """Of MNN's ``MNNForwardType``: the CPU, and the CPU with the instructions that were found."""
 _TYPES: dict[int, tuple[Any, np.dtype[Any]]] = {
-    id(MNN.Halide_Type_Float): (MNN.Halide_Type_Float, np.dtype(np.float32)),
-    id(MNN.Halide_Type_Int): (MNN.Halide_Type_Int, np.dtype(np.int32)),
-    id(MNN.Halide_Type_Uint8): (MNN.Halide_Type_Uint8, np.dtype(np.uint8)),
+    id(kind): (kind, np.dtype(dtype))
+    for kind, dtype in (
+        (MNN.Halide_Type_Float, "float32"),
+        (MNN.Halide_Type_Double, "float64"),
+        (MNN.Halide_Type_Int, "int32"),
+        (MNN.Halide_Type_Int64, "int64"),
+        (MNN.Halide_Type_Uint8, "uint8"),
+    )
 }
+"""MNN's types, which are the same object wherever they are asked for, and NumPy's."""
 _FAULT = re.compile(r"error|fail|not support|can't", re.IGNORECASE)
 _LOG_PREFIX = re.compile(r"^\[(?:\d\d:){2}\d\d\] \S*:\d+: |^\[ERROR\] ")
 _PROFILED_RUNS = 20

@@ -133,7 +133,7 @@ def _compiled(core: Any, model: Model, settings: dict[str, Any]) -> Any:
     try:
         return core.compile_model(core.read_model(data), "CPU", settings)
     except RuntimeError as error:
-        raise CompileError(f"OpenVINO refuses {model.name}: {_words(error)}") from error
+        raise CompileError(f"OpenVINO refuses {model.name}: {_words(str(error))}") from error
 
 
 def _request(compiled: Any, model: Model, inputs: dict[str, NDArray[Any]]) -> Any:
@@ -149,7 +149,7 @@ def _request(compiled: Any, model: Model, inputs: dict[str, NDArray[Any]]) -> An
             # The request reads the sample where it is, so whoever holds the request holds the samples, too.
             request.set_tensor(port, openvino.Tensor(inputs[name], shared_memory=True))
         except RuntimeError as error:
-            raise ModelError(f"the sample of {name!r} does not fit {model.name}: {_words(error)}") from error
+            raise ModelError(f"the sample of {name!r} does not fit {model.name}: {_words(str(error))}") from error
     return request
 
 
@@ -193,8 +193,8 @@ def _precisions(compiled: Any) -> Iterator[tuple[str, str]]:
         yield name, _PRECISIONS.get(precision, precision)
 
 
-def _words(error: RuntimeError) -> str:
-    """Return what an error says without the places in OpenVINO's sources that it passed."""
-    lines = [line.strip() for line in str(error).splitlines()]
+def _words(message: str) -> str:
+    """Return an error's message without the places in OpenVINO's sources that it passed."""
+    lines = [line.strip() for line in message.splitlines()]
     said = [line for line in lines if line and not line.startswith(("Exception from", "Check '", "Summary:"))]
     return " ".join(said) or "no reason given"

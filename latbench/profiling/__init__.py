@@ -125,7 +125,7 @@ def profile_space(
     with ExitStack() as stack:
         running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
         # A mistake must not leave a store behind, nor be found after hours.
-        places = _equal_places(running, PlacesRequest(name, options.threads, settings, wanted))
+        places = _equal_places(running, PlacesRequest(name, options, settings, wanted))
         stretches = plan(space, samples, seed, with_operations=with_operations, with_parts=with_parts)
         structure = running.start(StructureRequest(spec, batch), places[0]).result()
         deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)

@@ -66,7 +66,7 @@ def profile_space(
     store: str | Path,
     *,
     samples: int,
-    quantities: Sequence[str] = ("latency",),
+    quantities: str | Sequence[str] = ("latency",),
     seed: int = 0,
     options: CompileOptions | None = None,
     settings: Settings | None = None,
@@ -91,7 +91,7 @@ def profile_space(
         backend: plug-in name, ``module:Class``, or a backend that its class gives without arguments.
         store: the SQLite file; made if missing.
         samples: how many architectures; isomorphic ones count once.
-        quantities: what is measured of them: ``"latency"``, ``"energy"``, ``"memory"``.
+        quantities: what is measured of them: ``"latency"``, ``"energy"``, ``"memory"``, or several.
         seed: draws the architectures; more samples with one seed extend the same list.
         options: how models are compiled.
         settings: how they are measured.
@@ -127,7 +127,7 @@ def profile_space(
         # A mistake must not leave a store behind, nor be found after hours.
         places = _equal_places(running, PlacesRequest(name, options, settings, wanted))
         stretches = plan(space, samples, seed, with_operations=with_operations, with_parts=with_parts)
-        structure = running.start(StructureRequest(spec, batch), places[0]).result()
+        structure = running.start(StructureRequest(spec, batch, with_operations), places[0]).result()
         deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
         summaries: dict[str, Summary] = {}
         for quantity in wanted:
@@ -156,9 +156,12 @@ def profile_space(
     return replace(first, more={name: summary for name, summary in summaries.items() if summary is not first})
 
 
-def _wanted(quantities: Sequence[str], meter: str | None, window_s: float) -> tuple[Quantity, ...]:
+def _wanted(quantities: str | Sequence[str], meter: str | None, window_s: float) -> tuple[Quantity, ...]:
     """Return the quantities in the order in which they are measured."""
-    names = {*quantities, *((EnergyQuantity.name,) if meter is not None else ())}
+    names = {
+        *([quantities] if isinstance(quantities, str) else quantities),
+        *((EnergyQuantity.name,) if meter is not None else ()),
+    }
     for name in names:
         if name not in QUANTITIES:
             raise UsageError(f"no quantity {name!r}: choose from {', '.join(QUANTITIES)}")
@@ -167,7 +170,7 @@ def _wanted(quantities: Sequence[str], meter: str | None, window_s: float) -> tu
     if EnergyQuantity.name not in names:
         return tuple(kind() for name, kind in QUANTITIES.items() if name in names)
     if meter is None:
-        raise UsageError("energy takes a meter: give --meter, see 'latbench backends'")
+        raise UsageError("energy takes a meter: give --meter, see 'latbench plugins'")
     energy = EnergyQuantity(EnergySettings(meter, window_s))
     return tuple(energy if kind is EnergyQuantity else kind() for name, kind in QUANTITIES.items() if name in names)
 

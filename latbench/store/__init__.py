@@ -104,13 +104,13 @@ class Store:
         with self._file.transaction("write to"):
             text = self._file.fact("structure")
             known = None if text is None else Structure.from_json(json.loads(text))
-            if known is None:
-                self._file.set_fact("structure", json.dumps(structure.to_json()))
-            elif difference := known.difference(structure):
+            if known is not None and (difference := known.difference(structure)):
                 raise StoreError(
                     f"{self.path} holds measurements of another version of {self.identity.space}: {difference}; "
                     "choose another --store"
                 )
+            kept = structure if known is None else known.joined(structure)
+            self._file.set_fact("structure", json.dumps(kept.to_json()))
 
     def add(self, conditions: Conditions, measurements: Sequence[Measurement]) -> None:
         """Write a session's measurements in one transaction; what is there already stays as it was.

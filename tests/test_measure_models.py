@@ -296,18 +296,30 @@ def test_a_module_is_measured_as_it_is_handed_over() -> None:
     named = latbench.measure_model(module, NULL, inputs={"image": np.ones((4, 2, 8, 8), np.float32)}, settings=SHORT)
     given = latbench.measure_model(model(), NullBackend(), settings=SHORT)
     assert named.value == pytest.approx(given.value)
+    behind = latbench.measure_model(module, torch.ones(4, 2, 8, 8), backend=NULL, settings=SHORT)
+    assert behind.value == pytest.approx(given.value)
+
+
+def test_samples_and_a_backend_are_given_once() -> None:
+    x = torch.ones(4, 2, 8, 8)
+    with pytest.raises(UsageError, match="backend is given twice, behind the model and as backend=: leave one out"):
+        measure_model(model(), NULL, backend=NULL)
+    with pytest.raises(UsageError, match="inputs is given twice"):
+        measure_model(nn.Conv2d(2, 3, 1), x, inputs=x, backend=NULL)
+    with pytest.raises(UsageError, match="'one convolution' has samples of its own: leave inputs out"):
+        measure_model(model(), x)
 
 
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
-        (torch.ones(1), "backend is of type Tensor: give the name of one, and samples of the model as inputs="),
+        (torch.ones(1), "backend is of type Tensor: give the name of one"),
         (NullBackend, r"NullBackend is a class: give an object of it, NullBackend\(\)"),
     ],
 )
 def test_what_is_no_backend_is_refused(backend: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        measure_model(model(), backend)
+        measure_model(model(), backend=backend)
 
 
 def test_a_refused_model_raises_what_the_backend_raised() -> None:

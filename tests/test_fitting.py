@@ -44,6 +44,8 @@ def test_what_is_no_architecture_is_refused() -> None:
     trained = fit(additive_profile(20), "ridge")
     with pytest.raises(ParseError):
         trained.predict(["nonsense"])
+    with pytest.raises(UsageError, match=r"give a list, predict\(\['nonsense'\]\)"):
+        trained.predict("nonsense")
     for encodings in (np.ones((3, 7)), np.ones(30)):
         with pytest.raises(ShapeError, match=r"\(n, 30\)"):
             trained.predict(encodings)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import latbench
 from latbench import cli
-from latbench.backend import CompileOptions, OperatorTime
+from latbench.backend import CompileOptions, Device, OperatorTime
 from latbench.errors import CompileError, PluginError, StoreError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.one_model import inspection
@@ -36,6 +36,7 @@ NULL = "latbench.testing:NullBackend"
 HERE = "tests.test_measure_models"
 SHORT = Settings(min_rounds=4, max_rounds=4, max_seconds=0.2)
 TELLING = f"{HERE}:TellingBackend"
+SILENT = f"{HERE}:SilentBackend"
 
 
 class TellingBackend(NullBackend):
@@ -45,6 +46,29 @@ class TellingBackend(NullBackend):
         compiled = super().compile(model, options)
         compiled.__class__ = CompiledTelling
         return compiled
+
+
+class SilentBackend(NullBackend):
+    """A device whose memory nobody tells."""
+
+    def device(self) -> Device:
+        return Device("null", "npu")
+
+    def compile(self, model: Model, options: CompileOptions) -> Silent:  # type: ignore[override]
+        return Silent(super().compile(model, options))
+
+
+class Silent:
+    clock = "null"
+
+    def __init__(self, compiled: CompiledNull) -> None:
+        self.run, self.outputs = compiled.run, compiled.outputs
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Free nothing."""
 
 
 class CompiledTelling(CompiledNull):
@@ -159,7 +183,7 @@ def test_calls_end_with_the_time_for_them(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_memory_and_operators_are_told_where_the_backend_can() -> None:
-    silent, telling = measure_on_backends(model(), [NULL, TELLING], with_operators=True)
+    silent, telling = measure_on_backends(model(), [SILENT, TELLING], with_operators=True)
     assert isinstance(silent, ModelRecord)
     assert isinstance(telling, ModelRecord)
     assert (silent.inspection.memory_mib, silent.inspection.memory_of, silent.inspection.operators) == (None, "", ())

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from latbench.backend import Backend, Compiled, Device, Fact
+from latbench.backend import Compiled, Device, Fact
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
 from latbench.measure.gates import flags
 from latbench.measure.rounds import visit_in_rounds
@@ -38,7 +38,7 @@ class LatencyQuantity:
         """Read the fields: there are none."""
         return cls(**values)
 
-    def check(self, backend: Backend, settings: Settings) -> None:
+    def check(self, device: Device, settings: Settings) -> None:
         """Refuse nothing: every backend times its runs."""
 
     def session_size(self, device: Device) -> int:

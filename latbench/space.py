@@ -153,7 +153,7 @@ class Relaxation(Protocol[A_co]):
 
         Raises:
             ShapeError: the parameters do not have `shapes`.
-            UsageError: the temperature is not positive.
+            UsageError: the temperature or `n` is not positive, or nothing can be drawn from the parameters.
         """
         ...
 
@@ -162,6 +162,7 @@ class Relaxation(Protocol[A_co]):
 
         Raises:
             ShapeError: the parameters do not have `shapes`.
+            UsageError: they hold NaN.
         """
         ...
 

@@ -152,6 +152,7 @@ class ChoiceSpace(ABC):
         Raises:
             ParseError: a decision that is missing or unknown, or a value that it cannot have.
             ShapeError: a tensor of another shape.
+            UsageError: weights that are no probabilities, or a number outside of the knots.
         """
         from latbench.spaces.choices.expectation import expected_encoding
 

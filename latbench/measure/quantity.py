@@ -1,4 +1,4 @@
-"""The contract of a quantity: what a session measures of its compiled workloads, and how sessions are made up for it.
+"""The contract of a quantity: what a session measures of its compiled workloads, and how its sessions are put together.
 
 `latbench.measure.session` compiles, checks and warms up in the same way for each of them. Implementations are frozen
 dataclasses of plain values: they travel to a worker process as JSON (`latbench.measure.quantities`).
@@ -31,7 +31,7 @@ class Quantity(Protocol):
     """Whether one session may compile while another one is measured."""
 
     def check(self, backend: Backend, settings: Settings) -> None:
-        """See that the quantity can be measured, before anything is.
+        """Check that the quantity can be measured, before anything is.
 
         Raises:
             UsageError: it cannot be; the message says why, and what to use instead.

@@ -33,17 +33,17 @@ from latbench.store import Identity, Store
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a profile holds now of one quantity.
+    """What a profile now holds of one quantity.
 
     Args:
         store: the file.
         progress: what this run did.
         planned: how many architectures it is to hold; fewer than asked for where the space has no more.
-        left: how many planned subjects nobody has measured.
+        left: how many planned subjects are not measured yet.
         architectures: how many are measured.
         operations: how many are measured.
         failures: what could not be measured.
-        noise_floor: what the blind duplicates say.
+        noise_floor: from the blind duplicates.
         more: the same of the other quantities of the run, by name.
     """
 
@@ -81,7 +81,7 @@ def profile_space(
     """Measure `samples` distinct architectures, and some of them again, and keep every value in `store`.
 
     Runs that were interrupted continue; several processes may work on one store. Each further quantity is a pass of its
-    own over what the first one measured. A meter counts whatever runs on the device, so one process alone must.
+    own over what the first one measured. A meter counts whatever runs on the device, so only one process may meter it.
 
     Args:
         space: the search space.
@@ -103,8 +103,8 @@ def profile_space(
         on_progress: called after each session.
 
     Raises:
-        UsageError: nothing to measure, the store is another profile's or of a space that has been edited since, or a
-            meter with a cold cache.
+        UsageError: there is nothing to measure, the store belongs to another profile or to a space that has been edited
+            since, or a meter is combined with a cold cache.
         NoCounterError: the meter cannot count the energy of the backend's device.
         MeasurementError: the backend cannot run the space's reference architectures, or the meter's counter fails.
     """
@@ -116,7 +116,7 @@ def profile_space(
     identity = Identity(spec, name, options.precision, options.threads, batch, settings.cache, dict(options.options))
     with ExitStack() as stack:
         running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
-        # A mistake must not leave a store behind, nor be found after hours.
+        # A mistake must not leave a store behind, nor come to light after hours.
         places = _equal_places(running, PlacesRequest(name, options.threads, settings, wanted))
         stretches = plan(space, samples, seed, with_operations=with_operations)
         structure = running.start(StructureRequest(spec, batch), places[0]).result()
@@ -155,11 +155,11 @@ def _wanted(quantities: Sequence[str], meter: str | None, window_s: float) -> tu
         if name not in QUANTITIES:
             raise UsageError(f"no quantity {name!r}: choose from {', '.join(QUANTITIES)}")
     if not names:
-        raise UsageError(f"nothing is measured without a quantity: give --quantity {' or '.join(QUANTITIES)}")
+        raise UsageError(f"no quantity is given: give --quantity {' or '.join(QUANTITIES)}")
     if EnergyQuantity.name not in names:
         return tuple(kind() for name, kind in QUANTITIES.items() if name in names)
     if meter is None:
-        raise UsageError("energy takes a meter: give --meter, see 'latbench backends'")
+        raise UsageError("energy needs a meter: give --meter, see 'latbench plugins'")
     energy = EnergyQuantity(EnergySettings(meter, window_s))
     return tuple(energy if kind is EnergyQuantity else kind() for name, kind in QUANTITIES.items() if name in names)
 
@@ -173,12 +173,12 @@ def _equal_places(executor: Executor, request: PlacesRequest) -> list[Place]:
     """
     places = executor.places(request)
     if not places:
-        raise MeasurementError(f"the executor has no place for {request.backend!r}: see that its machines answer")
+        raise MeasurementError(f"the executor has no place for {request.backend!r}: check that its machines answer")
     return [place for place in places if not place.device.differences(places[0].device)]
 
 
 def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:
-    """Leave out what has no latency: it would fail again."""
+    """Leave out subjects that failed before: they would fail again."""
     failed = {Subject(failure.kind, failure.subject, failure.replicate) for failure in failures}
     left = []
     for stretch in stretches:
@@ -193,7 +193,7 @@ def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> 
         store=store.path,
         progress=progress,
         planned=sum(subject.kind == "architecture" and not subject.replicate for subject in planned),
-        # Other processes measure, too.
+        # Other processes measure too.
         left=sum(not store.holds(subject) for subject in planned) if progress.done < progress.total else 0,
         architectures=store.count("architecture"),
         operations=store.count("operation"),

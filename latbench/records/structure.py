@@ -29,7 +29,7 @@ class NetworkStructure:
     operators: Mapping[str, int]
 
     def differences(self, now: NetworkStructure) -> Iterator[str]:
-        """Yield in words what is not now as it was; of the operators, the first one alone."""
+        """Yield what has changed, in words; of the operators, only the first one that has."""
         if self.architecture != now.architecture:
             yield f"is {now.architecture}, {self.architecture} when this store was made"
             return
@@ -50,7 +50,7 @@ class Structure:
 
     Args:
         columns: the names of the encoding's columns.
-        references: the networks that ride along in sessions.
+        references: the networks that sessions measure as references.
     """
 
     columns: tuple[str, ...]
@@ -68,7 +68,7 @@ class Structure:
         return cls(tuple(values["columns"]), tuple(NetworkStructure(**network) for network in values["references"]))
 
     def difference(self, now: Structure) -> str:
-        """Return in words what is first not now as it was when a store was made; empty where all is."""
+        """Return the first thing that has changed since a store was made, in words; empty where nothing has."""
         for number, (before, after) in enumerate(zip_longest(self.columns, now.columns), start=1):
             if before != after:
                 return f"column {number} is {after or 'missing'}, {before or 'missing'} when this store was made"

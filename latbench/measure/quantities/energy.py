@@ -41,7 +41,7 @@ class EnergyQuantity:
         return cls(EnergySettings(**values["settings"]))
 
     def check(self, backend: Backend, settings: Settings) -> None:
-        """See that the meter counts the backend's device.
+        """Check that the meter counts the backend's device.
 
         Raises:
             UsageError: a cold cache.

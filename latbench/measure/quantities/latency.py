@@ -26,7 +26,7 @@ ACCELERATOR_SESSION_SIZE = 29
 
 @dataclass(frozen=True, slots=True)
 class LatencyQuantity:
-    """Milliseconds of one inference, on the target's own clock. See `latbench.measure.quantity.Quantity`."""
+    """Milliseconds of one inference, on the device's own clock. See `latbench.measure.quantity.Quantity`."""
 
     name: ClassVar[str] = "latency"
     unit: ClassVar[str] = "ms"
@@ -35,11 +35,11 @@ class LatencyQuantity:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LatencyQuantity:
-        """Read the fields: there are none."""
+        """Return the quantity: it has no fields."""
         return cls(**values)
 
     def check(self, backend: Backend, settings: Settings) -> None:
-        """Refuse nothing: every backend times its runs."""
+        """Accept every backend: each one times its runs."""
 
     def session_size(self, device: Device) -> int:
         """Return how many workloads share a session, references left out."""

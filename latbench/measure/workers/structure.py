@@ -40,7 +40,7 @@ class StructureRequest:
 
     @property
     def threads(self) -> int:
-        """Nothing runs."""
+        """Timing needs none."""
         return 1
 
     @property
@@ -59,7 +59,7 @@ class StructureRequest:
         return cls(SpaceSpec(**values["space"]), values["batch"])
 
     def run(self, notify: Notify) -> StructureResult:
-        """Build the references in this process and look."""
+        """Build the references in this process and read their structure."""
         space = self.space.create()
         try:
             models = [workload.build() for workload in workloads(references(space), space, self.batch)]

@@ -1,8 +1,8 @@
 """Whether latbench says the same as ``torch.utils.benchmark`` and a plain loop: one model, three ways in turns.
 
-Every round visits the model in all three ways, in random order, six runs a visit, so that drift and memory layout meet
-them alike. Medians are held against medians; then latbench's own statistic, the lower quartile over visits of the
-fastest run, against the same statistic of the loop.
+Every round visits the model in all three ways, in random order, six runs a visit, so that drift and memory layout
+affect them alike. Medians are compared with medians; then latbench's own statistic, the lower quartile over visits of
+the fastest run, with the same statistic of the loop.
 """
 
 from __future__ import annotations

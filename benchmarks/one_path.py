@@ -18,7 +18,7 @@ from latbench.search import LatencyLoss
 from latbench.spaces.darts import DartsSpace
 
 GOAL = 6.0
-"""How many times as fast a step with one path is to be."""
+"""How many times as fast a step with one path must be."""
 
 
 def main() -> None:

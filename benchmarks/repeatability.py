@@ -3,7 +3,7 @@
 Ways: 100 back-to-back runs and their median; the mean of 50; ``torch.utils.benchmark``; latbench. For each: the noise
 floor (the MAPE of a perfect predictor), robust and rms CV, the share of values off by more than 5%, how often the
 stated 95% interval holds the truth, and the rank correlation with the truth. Truth is the way's own mean over all
-processes, so that no way is held against another's idea of a latency.
+processes, so that no way is judged by another's idea of a latency.
 """
 
 from __future__ import annotations

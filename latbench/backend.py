@@ -41,7 +41,7 @@ class Device:
         kind: ``"cpu"``, ``"cuda"``, ...
         facts: everything else that must be equal for two latencies to be comparable: library versions, driver,
             instruction set, power limit. What moves while measuring (clocks, temperature) is `HasState`'s.
-        unit: which one of several equal devices it is: a serial number, a UUID. Recorded, and never compared.
+        unit: tells one of several equal devices from the others: a serial number, a UUID. Recorded, never compared.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Device:
     unit: str = ""
 
     def differences(self, other: Device) -> list[str]:
-        """Return what keeps latencies of two devices from being comparable: ``["name", "driver"]``."""
+        """Return the names of what differs, so that latencies are not comparable: ``["name", "driver"]``."""
         mine, theirs = ({"name": d.name, "kind": d.kind, **d.facts} for d in (self, other))
         return [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
 
@@ -73,13 +73,13 @@ class CompileOptions:
 
 @runtime_checkable
 class Compiled(Protocol):
-    """A compiled model that holds its sample inputs. A context manager: leaving it frees the target."""
+    """A compiled model that holds its sample inputs. A context manager: leaving it frees the model."""
 
     clock: str
     """What `run` is timed with: ``"thread_cpu"``, ``"wall"``, ``"cuda_events"``, ..."""
 
     def run(self) -> float:
-        """Run one inference to completion and return its seconds on the target's own clock."""
+        """Run one inference to completion and return its seconds on the device's own clock."""
         ...
 
     def outputs(self) -> list[NDArray[Any]]:
@@ -109,15 +109,15 @@ class Backend(Protocol):
         Raises:
             UsageError: the options ask for what this backend does not have.
             CompileError: the runtime refused the model.
-            OutOfMemoryError: the device's memory does not hold it, or not beside those compiled before; in a profile it
-                is then tried alone. So may the first runs.
+            OutOfMemoryError: the device's memory cannot hold it, alone or beside those compiled before; a profile then
+                tries it alone. The first runs may raise it too.
         """
         ...
 
 
 @runtime_checkable
 class HasUnits(Protocol):
-    """A backend that finds several equal devices, of which one process measures one."""
+    """A backend that may find several equal devices; one process measures one of them."""
 
     def units(self) -> Sequence[tuple[str, Mapping[str, str]]]:
         """Return for each device its `Device.unit`, and the environment variables that choose it.
@@ -164,18 +164,18 @@ class HasFlags(Protocol):
     """A compiled model that knows what a reader of its latency should know: ``"launch-bound"``, ..."""
 
     def flags(self) -> Sequence[str]:
-        """Return what the runs so far showed. Called once, after timing."""
+        """Return the flags that the runs so far call for. Called once, after timing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """What one operator takes of an inference.
+    """The time that one operator takes in an inference.
 
     Args:
-        type: what it is called in the runtime: ``"Conv"``, ``"conv2d"``.
+        type: its type in the runtime: ``"Conv"``, ``"conv2d"``.
         name: which one of them: the node of the graph, or the shapes of its inputs.
-        ms: milliseconds of one inference, all of its calls together.
+        ms: its milliseconds in one inference, all calls together.
     """
 
     type: str
@@ -185,7 +185,7 @@ class OperatorTime:
 
 @runtime_checkable
 class HasMemory(Protocol):
-    """A compiled model whose runtime can tell the memory it takes."""
+    """A compiled model whose runtime can tell how much memory it takes."""
 
     def memory_mib(self) -> float:
         """Return the most MiB that the model holds during an inference, as measured: weights, inputs, activations."""
@@ -194,7 +194,7 @@ class HasMemory(Protocol):
 
 @runtime_checkable
 class HasOperatorTimes(Protocol):
-    """A compiled model whose runtime can tell what each operator takes."""
+    """A compiled model whose runtime can tell how long each operator takes."""
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Profile some inferences and return the mean time of each operator, in the order of execution.

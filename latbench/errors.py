@@ -10,8 +10,8 @@
     │   ├── ModelError              a model file or factory that cannot be used
     │   ├── StoreError              a store of another space, device or schema; a folder that cannot be written
     │   ├── PredictorFileError      a truncated, foreign or mismatched predictor file
-    │   └── DataError               values that cannot be latencies: NaN, negative, too few
-    └── MeasurementError            the target failed; the command line exits with 1
+    │   └── DataError               values that cannot be labels: NaN, negative, too few
+    └── MeasurementError            the device failed; the command line exits with 1
         ├── CompileError            the backend could not compile the model
         ├── OutputMismatchError     the compiled model computes something else than the module
         ├── OutOfMemoryError        the device's memory does not hold the model, or not beside others
@@ -97,7 +97,7 @@ class DataError(UsageError):
 
 
 class MeasurementError(LatbenchError):
-    """The target failed while compiling or running a model."""
+    """The device failed while compiling or running a model."""
 
 
 class CompileError(MeasurementError):

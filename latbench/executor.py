@@ -49,7 +49,7 @@ class Request(Protocol[Result_co]):
         ...
 
     def run(self, notify: Notify) -> Any:
-        """Do it in this process; the result has a ``to_json()`` of plain values."""
+        """Run the request in this process; the result has a ``to_json()`` of plain values."""
         ...
 
     def read_result(self, values: Any) -> Result_co:
@@ -81,16 +81,16 @@ class Executor(Protocol):
         """Return the places for a backend; `request` describes those of the machine that it runs on.
 
         Raises:
-            UsageError: the backend is not available there, or what is to be measured cannot be.
-            WorkerDiedError: it crashed.
+            UsageError: the backend is not available there, or cannot measure what is asked for.
+            WorkerDiedError: the backend crashed.
         """
         ...
 
     def start(self, request: Request[Result], place: Place) -> Future[Result]:
         """Start a session, and return at once.
 
-        It has a process of its own, and one session at a time is measured at a place: it waits at ``"compiled"`` until
-        the one before has ended.
+        It has a process of its own. One session at a time is measured at a place: the next one waits at ``"compiled"``
+        until the one before has ended.
 
         The future raises:
             SessionDiedError: the process of the session died.
@@ -100,9 +100,9 @@ class Executor(Protocol):
         ...
 
     def renew(self) -> None:
-        """Have the sessions that start from now on share nothing with those before: no process, no memory layout.
+        """Make sessions that start from now on share nothing with earlier ones: no process, no memory layout.
 
-        Called while none runs.
+        Called while no session runs.
         """
         ...
 

@@ -54,10 +54,10 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the operations take that run in proportion to a column of an encoding, or to a product of several.
+    """The cost of operations that run in proportion to a column of an encoding, or to a product of several.
 
     Args:
-        columns: numbers of the columns, counted from 0; one in most spaces, two where both decide what runs (the
+        columns: indices of the columns; one in most spaces, two where both decide what runs (the
             width before a layer and the width after it).
         value: their measured cost, in the label's unit.
     """
@@ -68,7 +68,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """What another device takes for architectures of the same space.
+    """What architectures of the same space take on another device.
 
     Args:
         name: what messages call it.
@@ -102,7 +102,7 @@ class Context:
         width = len(self.columns)
         for cost in self.costs or ():
             if not cost.columns or not all(0 <= column < width for column in cost.columns):
-                raise ValueError(f"a cost of columns {cost.columns}, of {width} columns: name existing ones")
+                raise ValueError(f"a cost belongs to columns {cost.columns}, of {width} columns: name existing ones")
             if not math.isfinite(cost.value):
                 raise ValueError(f"the cost of columns {cost.columns} is {cost.value}: give a finite one, or no costs")
         for source in self.sources:
@@ -115,7 +115,7 @@ class Context:
 
 @runtime_checkable
 class NeedsCosts(Protocol):
-    """A predictor that has nothing to build on where the context holds no costs: it is not fitted there."""
+    """A predictor that builds on the costs of its context: where there are none, `fit` refuses it."""
 
     needs_costs: bool
     """True."""
@@ -123,10 +123,10 @@ class NeedsCosts(Protocol):
 
 @runtime_checkable
 class UsesSources(Protocol):
-    """A predictor that learns from the sources of its context; others are not given any."""
+    """A predictor that learns from the sources of its context; others get none."""
 
     needs_sources: bool
-    """Whether it has nothing to build on without them."""
+    """Whether it needs them: without any, `fit` refuses it."""
 
 
 @runtime_checkable

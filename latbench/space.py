@@ -1,4 +1,4 @@
-"""The contract of a search space, split along its callers: implement what is to be used, and no more.
+"""The contract of a search space, split along its callers: implement what your callers use, and no more.
 
 - `Encoder` reads, tells apart and encodes architectures: enough to fit, predict, compare and read a file.
 - `SearchSpace` also draws and builds them: enough for ``latbench profile`` and for searches that try architectures.
@@ -37,7 +37,7 @@ class Architecture(Hashable, Protocol):
     def __str__(self) -> str: ...
 
 
-# A type checker reads `SearchSpace` alone as a space of any architectures; Python 3.13 knows such defaults, too.
+# A type checker reads `SearchSpace` alone as a space of any architectures; Python 3.13 knows such defaults too.
 if TYPE_CHECKING:
     A = TypeVar("A", bound=Architecture, default=Any)
     A_co = TypeVar("A_co", bound=Architecture, covariant=True, default=Any)
@@ -54,7 +54,7 @@ class Column:
 
     Args:
         name: ``"normal/0->2/sep_conv_3x3"``: unique in its space.
-        group: columns of one group do the same work at other places, ``"normal/sep_conv_3x3"``: few-sample predictors
+        group: columns of one group do the same work elsewhere, ``"normal/sep_conv_3x3"``: few-sample predictors
             shrink their costs together.
     """
 
@@ -88,7 +88,7 @@ class Encoder(Protocol[A]):
         """Parse the string form of an architecture.
 
         Raises:
-            ParseError: the text is no architecture of this space; the message says where.
+            ParseError: the text is not an architecture of this space; the message says where.
         """
         ...
 
@@ -212,7 +212,7 @@ class HasOperations(Protocol):
     """Implemented by spaces whose networks are made of operations that can be measured alone."""
 
     def terms(self) -> Sequence[Term]:
-        """Return what runs where: the sum over all terms is a network without what every one has (stem, head)."""
+        """Return what runs where: the sum over all terms is a network without what all networks share (stem, head)."""
         ...
 
     def operation(self, key: str, *, batch: int) -> Model:
@@ -238,11 +238,11 @@ class HasNeighbours(Protocol[A]):
     """Implemented by spaces in which a search can take small steps."""
 
     def mutate(self, architecture: A, *, seed: int) -> A:
-        """Return an architecture that differs in one decision, drawn with a seed."""
+        """Return an architecture that differs in one decision, drawn from the seed."""
         ...
 
     def cross(self, first: A, second: A, *, seed: int) -> A:
-        """Return an architecture each of whose decisions is one of its parents', drawn with a seed."""
+        """Return an architecture that takes each decision from one of its parents, drawn from the seed."""
         ...
 
 
@@ -272,7 +272,7 @@ class SpaceSpec:
         """Write down a space, such that `create` makes an equal one of the same type in any process.
 
         Raises:
-            UsageError: there is no such text; the message says what to change.
+            UsageError: the space cannot be written down; the message says what to change.
         """
         from latbench.plugins import SPACES, spelling
 
@@ -281,7 +281,7 @@ class SpaceSpec:
         if not are_equal(space, again):
             raise UsageError(
                 f"{spec} is not the given space but one with other attributes: "
-                "make all that it depends on a field of the dataclass"
+                "make everything that it depends on a field of the dataclass"
             )
         return spec
 
@@ -290,8 +290,8 @@ class SpaceSpec:
         """Read a configuration from texts, as the fields of the class are annotated: integers, numbers, yes or no.
 
         Raises:
-            PluginError: no such space here.
-            UsageError: a text that is no value of its field.
+            PluginError: there is no such space here.
+            UsageError: a text is not a value of its field.
         """
         from latbench.plugins import SPACES, load
 
@@ -306,7 +306,7 @@ class SpaceSpec:
         """Load the plug-in and build the space.
 
         Raises:
-            PluginError: no such space here.
+            PluginError: there is no such space here.
             UsageError: an unknown or invalid configuration.
         """
         from latbench.plugins import SPACES, configure

@@ -38,8 +38,8 @@ class Record:
         number: of the step, from 0.
         architecture: string form of the best architecture at this point, or of the one that was tried.
         score: of the task; None where the step gave none.
-        predicted: what the first objective's predictor says of `architecture`, in its unit; None without one.
-        expected: what the predictor expects of the alphas; None for a strategy without alphas.
+        predicted: the first objective's prediction for `architecture`, in its unit; None without an objective.
+        expected: its prediction at the expected encoding; None for a strategy without alphas.
         encoding: the expected encoding ``(columns,)``; empty for a strategy without alphas.
         entropy: mean entropy of the alphas' softmax, 1 for uniform and 0 for decided ones; None without alphas.
     """
@@ -55,11 +55,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a search offers.
+    """An architecture that a search returns.
 
     Args:
         architecture: of the problem's space.
-        score: what the search knows of it, on no test sample; higher is better.
+        score: the task's score during the search, never on test samples; higher is better.
         history: how the search went, a record a step.
     """
 
@@ -73,15 +73,15 @@ class Problem:
     """What is searched for.
 
     Args:
-        space: where.
+        space: the search space.
         task: what the networks learn.
-        objectives: what an architecture may take: all of them are to be met.
-        device: where networks are trained, one of torch's.
+        objectives: what an architecture may take; all are to be met.
+        device: the torch device that trains networks.
         seed: of every random choice.
         budget: epochs of training that the search may spend, all networks together; None leaves it to the strategy.
 
     Raises:
-        UsageError: an objective whose predictor is for another space, or a budget that is not positive.
+        UsageError: an objective's predictor is for another space, or the budget is not positive.
     """
 
     space: SearchSpace[Any]
@@ -98,7 +98,7 @@ class Problem:
             check_space(objective.predictor.space, self.space)
 
     def missed(self, architecture: Architecture) -> tuple[str, ...]:
-        """Return the objectives that an architecture is predicted to miss, in words; empty where it meets them all."""
+        """Return the objectives that an architecture is predicted to miss, in words; empty where it meets all."""
         return tuple(
             f"{objective.predicted([architecture])[0]:.4g} {objective.predictor.unit} for a target of "
             f"{objective.target:.4g}"
@@ -110,7 +110,7 @@ class Problem:
         """Refuse a search that spends more epochs than the problem allows.
 
         Raises:
-            UsageError: it does; the message ends in the remedy.
+            UsageError: it does; the message ends with the remedy.
         """
         if self.budget is not None and epochs > self.budget:
             raise UsageError(f"the search takes {epochs} epochs of training and the budget is {self.budget}: {remedy}")
@@ -166,7 +166,7 @@ def check_requirements(strategy: HasRequirements | type[HasRequirements], space:
 
 
 def _able(space: SearchSpace[Any]) -> list[str]:
-    """Return the strategies that load here and find in a space what they say that they need."""
+    """Return the strategies that load here and whose requirements a space meets."""
     found = []
     for name in names(STRATEGIES):
         try:

@@ -1,6 +1,6 @@
 """The contract of a task: what the networks of a search learn, and how well they have.
 
-A task brings its data, its loss and its score; it says nothing of a space. `Task.for_inputs` fits it to the inputs of
+A task brings its data, its loss and its score; it knows nothing of a space. `Task.for_inputs` fits it to the inputs of
 a network: images to a resolution, sequences to a length.
 """
 
@@ -31,7 +31,7 @@ class Batch:
     labels: Tensor
 
     def to(self, device: str) -> Batch:
-        """Return the batch on a device of torch's."""
+        """Return the batch on a torch device."""
         return Batch(tuple(each.to(device) for each in self.inputs), self.labels.to(device))
 
 
@@ -67,7 +67,8 @@ class Task(Protocol):
         """Return the loss of what a network returned for a batch, a scalar; both are on the network's device.
 
         Raises:
-            UsageError: networks of this space cannot learn the task: too few classes, another shape.
+            UsageError: networks of this space cannot learn the task: they have too few classes, or outputs of another
+                shape.
         """
         ...
 
@@ -78,7 +79,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class ScoresOutputs(Protocol):
-    """Implemented by tasks that can score what a network has returned already: a search shows it as it goes."""
+    """Implemented by tasks that can score outputs that a network has already returned, for a search to show."""
 
     def score_outputs(self, outputs: Any, batch: Batch) -> float:
         """Return the score of outputs for a batch, in the unit of `Task.score`."""

@@ -28,7 +28,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_estimators: number of trees.
         learning_rate: what each tree's prediction is multiplied by.
         num_leaves: leaves of a tree.
-        min_child_samples: architectures that a leaf holds at least.
+        min_child_samples: the fewest architectures in a leaf.
         linear_lambda: L2 penalty of the linear models in the leaves.
         random_state: LightGBM's seed.
 
@@ -61,7 +61,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
 
         Raises:
-            ValueError: a context of other columns.
+            ValueError: the context has other columns.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         expand = Expansion.of(context, X.shape[1])
@@ -110,9 +110,9 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         names = _blank_trees(0, 1)
         if arrays.keys() != {"products", "sums", *names}:
-            raise ValueError(f"a gbdt predictor is the arrays products, sums, {', '.join(names)}")
+            raise ValueError(f"a gbdt predictor has the arrays products, sums, {', '.join(names)}")
         if arrays["sums"].ndim != 2 or arrays["sums"].dtype != np.float64:
-            raise ValueError("the sums of a gbdt predictor are numbers (expanded columns, sums)")
+            raise ValueError("the sums of a gbdt predictor must be numbers of shape (expanded columns, sums)")
         self.n_features_in_ = len(arrays["sums"]) - len(arrays["products"])
         self.products_, self.sums_ = checked_products(arrays["products"], self.n_features_in_), arrays["sums"]
         self.trees_ = {name: arrays[name] for name in names}
@@ -125,7 +125,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _sums(expand: Expansion) -> Matrix:
-    """Return what turns expanded columns into counts and a cost ``(expanded columns, sums)``.
+    """Return the matrix ``(expanded columns, sums)`` that turns expanded columns into counts and a cost.
 
     The penalty of a leaf's line is absolute, so a feature must not depend on the unit of the costs.
     """
@@ -157,16 +157,16 @@ def _blank_trees(count: int, leaves: int) -> dict[str, NDArray[Any]]:
 def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
     """Turn LightGBM's nested trees into arrays."""
     trees = _blank_trees(len(dump), leaves)
-    # What a small tree does not use leads to its first leaf.
+    # Unused splits of a small tree lead to its first leaf.
     trees["children"] -= 1
 
-    def place(number: int, node: dict[str, Any]) -> int:
+    def write(number: int, node: dict[str, Any]) -> int:
         """Write a node and all below it; return the number by which its parent knows it."""
         if "split_index" in node:
             split = int(node["split_index"])
             trees["feature"][number, split] = node["split_feature"]
             trees["threshold"][number, split] = node["threshold"]
-            trees["children"][number, split] = place(number, node["left_child"]), place(number, node["right_child"])
+            trees["children"][number, split] = write(number, node["left_child"]), write(number, node["right_child"])
             return split
         leaf = int(node.get("leaf_index", 0))
         trees["constant"][number, leaf] = node.get("leaf_const", node["leaf_value"])
@@ -176,7 +176,7 @@ def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
         return -1 - leaf
 
     for number, tree in enumerate(dump):
-        place(number, tree["tree_structure"])
+        write(number, tree["tree_structure"])
     return trees
 
 
@@ -195,7 +195,7 @@ def _predict(tree: tuple[NDArray[Any], ...], features: NDArray[np.float64]) -> N
 
 
 def _check(trees: Mapping[str, NDArray[Any]], features: int) -> None:
-    """Check that every index leads somewhere, and every path to a leaf."""
+    """Check that every index is in range, and that every path ends in a leaf."""
     constant, children = trees["constant"], trees["children"]
     if constant.ndim != 2 or constant.shape[1] < 2 or children.shape != (len(constant), constant.shape[1] - 1, 2):
         raise ValueError("the arrays of the trees do not fit together")

@@ -21,14 +21,15 @@ from latbench.predictor import Context
 class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """An operator table: ``slope * (sum of the measured operations) + intercept``.
 
-    The sum of operator latencies lacks the stem, the head and whatever a runtime fuses or overlaps; it still correlates
+    The sum of operation latencies lacks the stem, the head and what a runtime fuses or overlaps; it still correlates
     strongly with the whole, so a line fitted to a few architectures (weighted by 1/y²) repairs it. This is the
     predictor of ProxylessNAS (Cai et al., ICLR 2019, section 3.3) and FBNet (Wu et al., CVPR 2019, section 3.2) with
     that correction added.
 
     Attributes:
-        coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds.
-        intercept_: what an architecture without any of them would cost.
+        coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds, in the
+            labels' unit.
+        intercept_: the prediction for an encoding of zeros.
         products_: the products of columns that the expansion adds.
     """
 
@@ -37,10 +38,10 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
         """Fit the line to encodings ``(n, columns)`` and labels ``(n,)``.
 
-        Without a context every column costs the same, which says nothing of one-hot encodings.
+        Without a context every column costs the same, which tells one-hot encodings nothing apart.
 
         Raises:
-            ValueError: a context of other columns, without costs, or with costs that say nothing of these rows.
+            ValueError: the context has other columns or no costs, or its costs have the same sum for all rows.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         expand = Expansion.of(context, X.shape[1])
@@ -58,7 +59,7 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         constant = variance <= (1e-9 * np.abs(total).max()) ** 2
         if constant and context is not None:
             raise ValueError(
-                "the measured operations of these architectures add up to the same: use mlp, or profile other ones"
+                "the measured operations of all these architectures have the same sum: use mlp, or profile other ones"
             )
         slope = 0.0 if constant else np.average(centred * y, weights=weight) / variance
         self.coef_ = slope * costs
@@ -91,7 +92,7 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         names = {"coef", "intercept", "products"}
         if arrays.keys() != names or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
             raise ValueError(
-                "a lookup predictor is the arrays 'coef' (expanded columns,), 'intercept' (1,) and 'products'"
+                "a lookup predictor has the arrays 'coef' (expanded columns,), 'intercept' (1,) and 'products'"
             )
         self.coef_ = np.asarray(arrays["coef"], dtype=np.float64)
         self.intercept_ = float(arrays["intercept"][0])

@@ -1,4 +1,4 @@
-"""The predictor ``mlp``: a shrunken line, plus a small ensemble of networks for what the line misses."""
+"""The predictor ``mlp``: a shrunken line, plus a small ensemble of networks for the line's errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
 from latbench.predictor import Context
 
 ROWS_PER_MEMBER = 10
-"""With fewer rows for each member the networks have too little to learn from, and the line is all there is."""
+"""With fewer rows for each member the networks have too little to learn from, and only the line is fitted."""
 
 Layers = list[Tensor]
 """Weight and bias of three layers; the first dimension of each is the member."""
 
 
 class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A shrunken line plus SiLU networks that are fitted to what the line predicts wrongly.
+    """A shrunken line plus SiLU networks that are fitted to the errors of the line.
 
     The line is `latbench.prediction.few_samples.shrunken_line`.
 
@@ -39,12 +39,12 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     without one fold of the rows, on the errors that the line makes on rows it has not seen. The networks' common weight
     is the one that best explains those errors on the left-out folds (stacking, Breiman 1996): zero where they learnt
     nothing but noise. They are trained on random mixtures of encodings and of labels (mixup, Zhang et al., ICLR 2018,
-    with more than two rows), so that what they say of a relaxed encoding is an expected latency.
+    with more than two rows), so that their prediction for a relaxed encoding is an expected latency.
 
     Args:
         hidden: width of the two hidden layers.
-        members: networks, and folds; at least 2.
-        steps: optimiser steps.
+        members: number of networks, and of folds; at least 2.
+        steps: number of optimiser steps.
         learning_rate: the highest rate of the one-cycle schedule.
         weight_decay: AdamW's.
         mixed: rows in a mixture.
@@ -82,7 +82,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         The groups and, where the profile has an operator table, the costs of the context shrink the line.
 
         Raises:
-            ValueError: a context of other columns, or fewer than two members.
+            ValueError: the context has other columns, or there are fewer than two members.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         expand = Expansion.of(context, X.shape[1])
@@ -132,7 +132,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             or arrays["coef"].ndim != 1
             or arrays["intercept"].shape != (1,)
         ):
-            raise ValueError(f"an mlp predictor is the arrays coef, intercept, products, {', '.join(names)}")
+            raise ValueError(f"an mlp predictor has the arrays coef, intercept, products, {', '.join(names)}")
         products, members, hidden = arrays["products"], self.members, self.hidden
         columns = len(arrays["coef"]) - len(products)
         shapes = _shapes(members, columns, hidden)
@@ -147,9 +147,9 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return Expansion(self.n_features_in_, self.products_)
 
     def _fit_networks(self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
-        """Fit the networks to what the line missed, and fold what surrounds them into their first and last layers.
+        """Fit the networks to the line's errors, and fold the scaling around them into their first and last layers.
 
-        `inputs` ``(columns, inputs)`` turns an encoding into what the networks see.
+        `inputs` ``(columns, inputs)`` turns an encoding into the networks' inputs.
         """
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
         centre = X.mean(axis=0)
@@ -189,7 +189,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Inputs ``(n, inputs)``, and for each row what the line missed, the scale of its error and its weight."""
+    """Inputs ``(n, inputs)``, and for each row the line's error, the scale of that error and its weight."""
 
     x: Tensor
     missed: Tensor
@@ -233,7 +233,7 @@ def _run(layers: Layers, x: Tensor) -> Tensor:
 
 
 def _initial_layers(members: int, inputs: int, hidden: int, generator: torch.Generator) -> Layers:
-    """Return random weights and zero biases; the last weights are zero, so that the networks start as nothing."""
+    """Return random weights and zero biases; the last weights are zero, so that the networks add nothing at first."""
     w1, b1, w2, b2, w3, b3 = (torch.zeros(shape) for shape in _shapes(members, inputs, hidden))
     for weight in (w1, w2):
         weight.normal_(std=weight.shape[1] ** -0.5, generator=generator)
@@ -246,7 +246,7 @@ def _shapes(members: int, inputs: int, hidden: int) -> list[tuple[int, int, int]
 
 
 def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> float:
-    """Return the share of the networks, 0 to 1, that best explains what the line missed on rows they did not see."""
+    """Return the share of the networks, 0 to 1, that best explains the line's errors on rows they did not see."""
     left_out = (_run(layers, rows.x) * ~kept).sum(dim=0)
     weight = rows.weight / rows.scale**2
     best = (weight * left_out * rows.missed).sum() / (weight * left_out**2).sum()

@@ -1,4 +1,4 @@
-"""The predictor ``transfer``: a new device from a few values, and from what other devices take."""
+"""The predictor ``transfer``: a new device from a few values and other devices' profiles."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from latbench.predictor import Context, Source
 
 
 class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A mixture of other devices, and a price for each group of columns; no share and no price is negative.
+    """A mixture of other devices and of a cost for each group of columns; no share and no cost is negative.
 
-    A line is fitted to each source (`latbench.prediction.few_samples.shrunken_line`): what it predicts has less noise
-    than what was measured. Non-negative least squares (Lawson and Hanson, 1974) of the relative errors on these
+    A line is fitted to each source (`latbench.prediction.few_samples.shrunken_line`): its predictions have less noise
+    than the measurements. Non-negative least squares (Lawson and Hanson, 1974) of the relative errors on these
     predictions and on the counts of the groups learn from ten values on, where a regression that may subtract devices
-    from each other follows the noise. A constant is among the regressors, for what every network takes.
+    from each other would fit the noise. A constant is among the regressors, for what every network takes.
 
     Attributes:
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds.
-        intercept_: what an encoding of zeros gets.
+        intercept_: the prediction for an encoding of zeros.
         products_: the products of columns that the expansion adds.
-        shares_: how much of each source is in it.
+        shares_: how much each source contributes.
     """
 
     needs_sources = True
@@ -39,15 +39,15 @@ class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
 
-        Without a context there are no sources, and every column is a group.
+        Without a context there are no sources, and every column is a group of its own.
 
         Raises:
-            ValueError: a context of other columns, or without sources.
+            ValueError: the context has other columns or no sources.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         expand = Expansion.of(context, X.shape[1])
         if context is not None and not context.sources:
-            raise ValueError("transfer learns from other devices' profiles: give some as sources")
+            raise ValueError("transfer learns from other devices' profiles: give one or more as sources")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         lines = [_line(source, expand) for source in (context.sources if context is not None else ())]
@@ -86,7 +86,7 @@ class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         names = {"coef", "intercept", "products", "shares"}
         if arrays.keys() != names or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
-            raise ValueError("a transfer predictor is the arrays 'coef', 'intercept', 'products' and 'shares'")
+            raise ValueError("a transfer predictor has the arrays 'coef', 'intercept', 'products' and 'shares'")
         self.coef_, self.shares_ = np.asarray(arrays["coef"], dtype=np.float64), arrays["shares"]
         self.intercept_ = float(arrays["intercept"][0])
         self.n_features_in_ = len(self.coef_) - len(arrays["products"])

@@ -72,11 +72,11 @@ def onnx_model(nodes, shape, *, inputs=None, constants=()):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("space", SPACES)
 def test_random_networks_are_built_in_the_precision_asked_for(space, precision):
-    target = plugins.configure(plugins.SPACES, space, SPACES[space])
-    networks = target.sample(25, seed=1)
+    searched = plugins.configure(plugins.SPACES, space, SPACES[space])
+    networks = searched.sample(25, seed=1)
     assert [kind for kind in OPERATIONS[space] if not any(kind in str(network) for network in networks)] == []
     for index, network in enumerate(networks):
-        model = architecture_model(target, network)
+        model = architecture_model(searched, network)
         engine = build_engine(model, rtx(precision), capability=AMPERE)
         assert len(engine.data) > 10_000
         assert engine.build_ms > 0

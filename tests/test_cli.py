@@ -143,7 +143,7 @@ MISTAKES = [
     (["compare", "missing.db", "--train", "many"], "list of numbers"),
     (["predict", "missing.safetensors", "x"], "missing.safetensors"),
     (["measure", "missing.onnx"], "cannot read missing.onnx"),
-    (["measure", "net.tflite"], "is no model"),
+    (["measure", "net.tflite"], "is not a model"),
     (["measure", "nowhere:factory", "--input", "x:1x3"], "cannot find the factory"),
     (["measure", "tests.test_cli:tiny", "--input", "x=1x3x8x8"], "name:shape:dtype"),
     (["export", "missing.db", "a.parquet"], "latbench profile"),

@@ -52,7 +52,7 @@ def test_the_standard_deviation_is_printed_where_it_is_known(store: Path, tmp_pa
     assert call("fit", store, "--predictor", "ridge", "--out", ridge).exit_code == 0
     result = call("predict", ridge, *TEXTS, "--std")
     assert result.exit_code == 2
-    assert "'ridge' gives no standard deviation: use 'sklearn.linear_model:BayesianRidge'" in " ".join(
+    assert "'ridge' gives no standard deviations: use 'sklearn.linear_model:BayesianRidge'" in " ".join(
         result.stderr.split()
     )
 
@@ -91,7 +91,7 @@ def test_a_prediction_that_nothing_takes_is_refused(
     assert call("fit", store, "--predictor", "ridge", "--out", path).exit_code == 0
     from latbench.prediction.sklearn.standardised_labels import StandardisedLabels
 
-    for value, words in ((-0.25, "architecture 2: "), (float("nan"), f"no number for {TEXTS[1]}")):
+    for value, words in ((-0.25, "architecture 2: "), (float("nan"), f"not a number for {TEXTS[1]}")):
         monkeypatch.setattr(StandardisedLabels, "predict", lambda self, X, value=value: [0.5, value])
         result = call("predict", path, *TEXTS)
         assert (result.exit_code, result.stdout) == (2, "")

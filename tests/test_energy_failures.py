@@ -111,7 +111,7 @@ def test_what_is_no_architectures_fault_ends_the_run_and_fails_none(
 
 def test_a_run_that_ended_continues_in_the_same_process(flag: Path, store: Path) -> None:
     flag.write_text("still")
-    with pytest.raises(CounterError, match=r"did not move in .*: give --window a larger value"):
+    with pytest.raises(CounterError, match=r"did not move while a model ran .*: give --window a larger value"):
         run(store)
     flag.unlink()
     assert energies(store) == (0, ())

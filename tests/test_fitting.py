@@ -139,7 +139,7 @@ def test_what_is_no_regressor_is_refused(name: str) -> None:
     message = "no scikit-learn regressor: name a class with fit and predict|not a class: name a class as 'module:Class'"
     with pytest.raises(UsageError, match=message):
         fit(profile, name)
-    with pytest.raises(UsageError, match="no scikit-learn regressor"):
+    with pytest.raises(UsageError, match="not a scikit-learn regressor"):
         compare(profile, [name], train_sizes=(10,), seeds=1)
 
 
@@ -189,11 +189,11 @@ def test_a_foreign_fit_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("sklearn.svm:SVR", {}, "SVR is none of linear models, forests, .*: choose from linear models"),
-        ("sklearn.neighbors:KNeighborsRegressor", {}, "KNeighborsRegressor is none of"),
+        ("sklearn.svm:SVR", {}, "SVR is not among linear models, forests, .*: choose from linear models"),
+        ("sklearn.neighbors:KNeighborsRegressor", {}, "KNeighborsRegressor is not among"),
         ("sklearn.ensemble:GradientBoostingRegressor", {"init": DecisionTreeRegressor()}, "start from another"),
-        ("sklearn.ensemble:BaggingRegressor", {"estimator": SVR()}, "BaggingRegressor is none of"),
-        ("sklearn.pipeline:Pipeline", {"steps": [("a", StandardScaler()), ("b", SVR())]}, "SVR is none of"),
+        ("sklearn.ensemble:BaggingRegressor", {"estimator": SVR()}, "BaggingRegressor is not among"),
+        ("sklearn.pipeline:Pipeline", {"steps": [("a", StandardScaler()), ("b", SVR())]}, "SVR is not among"),
         ("sklearn.gaussian_process:GaussianProcessRegressor", {"normalize_y": True}, "standardised already"),
     ],
 )
@@ -223,5 +223,5 @@ def test_a_prediction_that_is_no_number_is_refused() -> None:
         def predict(self, X: np.ndarray) -> np.ndarray:
             return np.full(len(X), np.nan)
 
-    with pytest.raises(UsageError, match="predictor 'lost' predicts what is no number for row 1 of 2"):
+    with pytest.raises(UsageError, match="predictor 'lost' predicts what is not a number for row 1 of 2"):
         predict_values(Lost(), np.zeros((2, 3)), "lost")  # type: ignore[arg-type]

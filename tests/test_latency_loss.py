@@ -158,7 +158,7 @@ def test_a_relaxation_of_ones_own_takes_the_place_of_the_spaces():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_a_reference_that_is_not_positive_is_refused(scale):
-    with pytest.raises(UsageError, match="at uniform alphas, which no penalty can be relative to: give a target"):
+    with pytest.raises(UsageError, match="at uniform alphas, and no penalty can be relative to that: give a target"):
         LatencyLoss(SmoothPredictor(SPACES[1], scale=scale))
 
 
@@ -263,7 +263,7 @@ def test_alphas_of_another_shape_are_refused(space):
         ({"target": float("inf")}, "target is inf"),
         ({"target": "1.2"}, "target is '1.2': give a positive number"),
         ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"weight": float("nan")}, "weight is nan: give a number of at least 0"),
+        ({"weight": float("nan")}, "weight is nan: give a number that is at least 0"),
         ({"weight": float("inf")}, "weight is inf"),
         ({"weight": -1.0}, "weight is -1.0"),
         ({"weight": "1"}, "weight is '1'"),
@@ -277,7 +277,7 @@ def test_wrong_options_are_refused(options, message):
 def test_what_is_no_predictor_is_refused():
     with pytest.raises(UsageError, match=r"not a path: LatencyLoss\(latbench.load_predictor\('mlp.safetensors'\)\)"):
         LatencyLoss("mlp.safetensors")
-    with pytest.raises(UsageError, match="'dict' is no predictor with a space, a unit and a module"):
+    with pytest.raises(UsageError, match="'dict' is not a predictor with a space, a unit and a module"):
         LatencyLoss({})
 
 

@@ -275,7 +275,7 @@ def test_a_record_that_is_not_whole_is_named(tmp_path: Path) -> None:
     assert "record 2" in reading(lambda d: d["records"][1].pop("inputs"))
     assert "no field 'measurement'" in reading(lambda d: d["records"][0].pop("measurement"))
     assert "measurement.low is 'slow'" in reading(lambda d: d["records"][0]["measurement"].update(low="slow"))
-    assert "does not hold its value" in reading(lambda d: d["records"][0]["measurement"].update(low=1e9))
+    assert "does not contain its value" in reading(lambda d: d["records"][0]["measurement"].update(low=1e9))
     assert "speed" in reading(lambda d: d["records"][0]["conditions"].update(speed=1))
     assert "schema 99" in reading(lambda d: d.update(schema=99))
     assert "no records of latbench" in reading(lambda d: d.update(format="other"))

@@ -232,7 +232,7 @@ MISTAKES = [
     (["missing.onnx"], "cannot read missing.onnx"),
     (["missing.pt2"], "cannot read missing.pt2"),
     (["net.tflite"], "ends in .onnx or .pt2"),
-    (["net.onnx", "--out", "a.txt"], "--out a.txt is no .json file, which compare-runs reads: name it a.json"),
+    (["net.onnx", "--out", "a.txt"], "--out a.txt is not a .json file, which compare-runs reads: name it a.json"),
     (["net.onnx", "--input", "y:1x3x8x8"], "has no input 'y': there is only 'x'"),
     (["net.onnx", "--input", "x:1x3x9x9"], "is 1x3x8x8, not 1x3x9x9"),
     (["net.onnx", "--input", "x:1x3x8x8:int64"], "is float32, not int64"),

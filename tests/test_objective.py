@@ -47,9 +47,9 @@ def test_the_hard_reward_is_the_score_up_to_the_target():
     ("target", "score", "exponents", "message"),
     [
         (None, 0.5, SOFT, "relative to a target"),
-        (1.0, -0.5, SOFT, "scores of at least 0, not -0.5"),
-        (1.0, math.nan, SOFT, "scores of at least 0"),
-        (1.0, 0.5, (0.0, 1.0), "reward what is slower"),
+        (1.0, -0.5, SOFT, "score is -0.5, and a reward multiplies scores"),
+        (1.0, math.nan, SOFT, "score is nan, and"),
+        (1.0, 0.5, (0.0, 1.0), "reward slower architectures"),
     ],
 )
 def test_a_reward_without_meaning_is_refused(target, score, exponents, message):
@@ -58,7 +58,7 @@ def test_a_reward_without_meaning_is_refused(target, score, exponents, message):
 
 
 def test_a_reward_relative_to_nothing_is_refused():
-    with pytest.raises(UsageError, match="no reward can be relative"):
+    with pytest.raises(UsageError, match="a reward needs positive predictions"):
         Objective(KnownCost(SPACE, np.zeros(len(SPACE.columns)), base=0.0), 1.0).reward(0.5, NETWORKS)
 
 
@@ -76,7 +76,7 @@ def test_confidence_asks_for_a_margin_of_so_many_deviations():
 
 
 def test_confidence_needs_a_predictor_that_knows_its_deviation():
-    with pytest.raises(UsageError, match="does not know the standard deviation"):
+    with pytest.raises(UsageError, match="gives no standard deviations"):
         Objective(KNOWN, TARGET).meets(NETWORKS, confidence=0.9)
     for confidence in (0.0, 1.0, 95, math.nan):
         with pytest.raises(UsageError, match="between 0 and 1"):

@@ -125,7 +125,7 @@ def test_another_space_is_refused_by_both_names(path: Path) -> None:
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])
 def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(PredictorFileError, match="no predictor file, or a truncated one"):
+    with pytest.raises(PredictorFileError, match="not a predictor file, or is truncated"):
         load_predictor(path)
 
 
@@ -134,7 +134,7 @@ def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
 )
 def test_a_foreign_file_is_refused(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-    with pytest.raises(PredictorFileError, match="no predictor file"):
+    with pytest.raises(PredictorFileError, match="not a predictor file"):
         load_predictor(path)
 
 
@@ -247,7 +247,7 @@ def test_a_full_disk_leaves_the_old_file(
 
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(PredictorFileError, match="No space left on device: choose another place"):
+    with pytest.raises(PredictorFileError, match="No space left on device: choose another file"):
         save_predictor(path, trained)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

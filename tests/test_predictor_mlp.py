@@ -81,5 +81,5 @@ def test_arrays_of_another_architecture_are_refused() -> None:
     for estimator in (MlpRegressor(hidden=8), MlpRegressor(hidden=16, members=3)):
         with pytest.raises(ValueError, match="have the shapes"):
             estimator.from_arrays(arrays)
-    with pytest.raises(ValueError, match="an mlp predictor is the arrays"):
+    with pytest.raises(ValueError, match="an mlp predictor has the arrays"):
         MlpRegressor(hidden=16).from_arrays({"coef": arrays["coef"]})

@@ -52,11 +52,13 @@ def test_shares_are_found_and_never_negative() -> None:
 
 def test_without_sources_it_is_refused() -> None:
     profile = additive_profile(20)
-    with pytest.raises(UsageError, match=r"other devices' profiles: give some \(latbench fit --sources other\.db\)"):
+    with pytest.raises(
+        UsageError, match=r"other devices' profiles: give one or more \(latbench fit --sources other\.db\)"
+    ):
         fit(profile, TRANSFER)
     with pytest.raises(UsageError, match="cannot be compared: it learns from other devices"):
         compare(profile, [TRANSFER], train_sizes=(10,), seeds=1)
-    with pytest.raises(ValueError, match="give some as sources"):
+    with pytest.raises(ValueError, match="give one or more as sources"):
         TransferRegressor().fit(profile.X, profile.y, context=Context(tuple(profile.space.columns)))
 
 

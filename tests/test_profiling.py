@@ -197,7 +197,7 @@ def test_a_device_that_fails_while_it_is_timed_ends_the_run_and_fails_no_archite
 
 
 def test_architectures_that_all_fail_while_they_are_timed_are_recorded(store: Path) -> None:
-    """All of a session's architectures fail, but not the references that ride along."""
+    """All of a session's architectures fail, but not the references measured with them."""
     victims = [subject.text for subject in plan(SPACE, 2, 0)[0].first]
     common = "_3x3~0|nor_conv_"
     assert all(common in text for text in victims)

@@ -34,7 +34,7 @@ MIB = 2**20
 
 
 class ToldByTheProcess:
-    """A compiled model that does not tell the memory that it takes."""
+    """A compiled model that does not tell how much memory it takes."""
 
     clock = "null"
 
@@ -148,9 +148,9 @@ def test_the_old_name_of_the_option_is_read(store: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--quantity", "energy"], "energy takes a meter: give --meter"),
+        (["--quantity", "energy"], "energy needs a meter: give --meter"),
         (["--quantity", "speed"], "no quantity 'speed': choose from latency, energy, memory"),
-        (["--quantity", ","], "nothing is measured without a quantity"),
+        (["--quantity", ","], "no quantity is given: give --quantity latency"),
     ],
 )
 def test_a_mistake_with_the_quantity_is_explained(tmp_path: Path, flags: list[str], message: str) -> None:

@@ -56,7 +56,7 @@ class TestEdgePairs(EncodedSuite):
 
 
 class TestDecisions(EncodedSuite):
-    """The third decision hangs on the first, and the fourth on the third."""
+    """The third decision depends on the first, and the fourth on the third."""
 
     def relaxation(self):
         return Decisions((3, 2, 2, 3), (None, None, (0, (1, 2)), (2, (0,))), decoded)

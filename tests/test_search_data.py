@@ -1,4 +1,4 @@
-"""Images to classify: where they come from, how they are brought to a space, and what is refused."""
+"""Images to classify: where they come from, how they are resized for a space, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces out of decisions: numbers between knots, decisions that are not always made, and what is refused."""
+"""Spaces made of decisions: numbers between knots, decisions that are not always made, and what is refused."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_numbers_between_knots_decode_to_themselves(width: int, rate: int) -> No
         (FLAT + ",gate=tanh", "gate is not decided where kernel is not: leave it out"),
         (DEEP.replace("width=40", "width=49"), "width=49.0: give a number from 16 to 48"),
         (DEEP.replace("width=40", "width=nan"), "width=nan: give a number from 16 to 48"),
-        (DEEP.replace("width=40", "width=wide"), "width=wide is no number: give one from 16 to 48"),
+        (DEEP.replace("width=40", "width=wide"), "width=wide is not a number: give one from 16 to 48"),
         (DEEP + ",depth=2", "depth is given twice"),
-        ("resolution", "'resolution' is no decision: write name=value, joined by commas"),
-        ("", "'' is no decision"),
+        ("resolution", "'resolution' is not a decision: write name=value, joined by commas"),
+        ("", "'' is not a decision"),
     ],
 )
 def test_a_text_that_does_not_parse_names_the_decision(text: str, message: str) -> None:
@@ -119,8 +119,8 @@ def test_an_encoding_of_no_architecture_is_refused(column: str, value: float, me
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Choice("a,b", (1, 2)), "the name 'a,b' cannot stand in a text"),
-        (lambda: Choice("a", ("x=1", "y")), "option 'x=1' of decision 'a' cannot stand in a text"),
+        (lambda: Choice("a,b", (1, 2)), "the name 'a,b' cannot be part of a text"),
+        (lambda: Choice("a", ("x=1", "y")), "option 'x=1' of decision 'a' cannot be part of a text"),
         (lambda: Choice("a", ("x", " y")), "option ' y'"),
         (lambda: Choice("a", (1, 1)), "two equal options"),
         (lambda: Choice("a", (1, True)), "two equal options"),
@@ -142,8 +142,8 @@ def test_decisions_that_could_not_be_written_down_are_refused(make, message: str
     ("decisions", "message"),
     [
         ((Choice("a", (1, 2)), Choice("a", (3, 4))), "two decisions are called 'a'"),
-        ((Choice("b", (1, 2), when=("a", (1,))), Choice("a", (1, 2))), "hangs on 'a': list a decision of that name"),
-        ((Choice("a", (1, 2)), Choice("b", (1, 2), when=("a", (3,)))), "hangs on a=3: name one of 1, 2"),
+        ((Choice("b", (1, 2), when=("a", (1,))), Choice("a", (1, 2))), "depends on 'a': list a decision of that name"),
+        ((Choice("a", (1, 2)), Choice("b", (1, 2), when=("a", (3,)))), "depends on a=3: name one of 1, 2"),
     ],
 )
 def test_lists_of_decisions_that_make_no_sense_are_refused(decisions: tuple[Choice, ...], message: str) -> None:

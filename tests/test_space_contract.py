@@ -1,4 +1,4 @@
-"""Every registered search space keeps the contracts that it implements, and so does a space out of decisions."""
+"""Every registered search space keeps the contracts that it implements, and so does a space made of decisions."""
 
 from latbench import plugins
 from latbench.space import HasEnumerate, HasNeighbours, HasOperations, HasParts, HasSupernet, Relaxable

@@ -86,12 +86,12 @@ def test_the_order_of_a_node_s_edges_does_not_matter() -> None:
             r"reduce cell, node 4 \(column \d+\): both edges come from node 0",
         ),
         ("('sep_conv_3x3', 1), ", "", "normal cell: 7 edges: give 8"),
-        ("('sep_conv_3x3', 1)", "'sep_conv_3x3'", r"normal cell \(column 18\): 'sep_conv_3x3' is no pair"),
-        ("normal=[", "normal=sum([", r"no genotype \(column \d+\)"),
+        ("('sep_conv_3x3', 1)", "'sep_conv_3x3'", r"normal cell \(column 18\): 'sep_conv_3x3' is not a pair"),
+        ("normal=[", "normal=sum([", r"not a genotype \(column \d+\)"),
         ("range(2, 6), reduce=", "range(2, 5), reduce=", r"normal_concat \(column \d+\) is range\(2, 5\)"),
         ("reduce_concat", "reduced_concat", "keywords"),
-        ("Genotype(", "__import__('os').abort(", "no genotype"),
-        (" reduce=", "\nreduce=[", r"no genotype \(line \d, column \d+\)"),
+        ("Genotype(", "__import__('os').abort(", "not a genotype"),
+        (" reduce=", "\nreduce=[", r"not a genotype \(line \d, column \d+\)"),
     ],
 )
 def test_a_genotype_that_does_not_parse_says_where(old: str, new: str, message: str) -> None:
@@ -171,7 +171,7 @@ def test_relaxed_encoding_is_the_mean_of_the_documented_draws() -> None:
     noisy = log_w + rng.gumbel(size=(draws, 2, 14))
     kept = np.zeros_like(noisy)
     for node in NODES:
-        edges = [index for index, (_, target) in enumerate(EDGES) if target == node]
+        edges = [index for index, (_, end) in enumerate(EDGES) if end == node]
         top = np.argsort(noisy[..., edges], axis=-1)[..., -2:]
         np.put_along_axis(kept, np.array(edges)[top], 1, axis=-1)
     mean = kept.mean(axis=0)[..., None] * np.exp(log_q - log_w[..., None])[..., 1:]

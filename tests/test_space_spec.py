@@ -166,7 +166,7 @@ def prompted_space() -> object:
         (lambda: Undeclared(more=2), "with other attributes: make all that it depends on a field"),
         (hidden_space, "with other attributes: make all that it depends on a field"),
         (lambda: Plain(width=float("nan")), "field 'width' of 'Plain' is nan: give a finite number"),
-        (lambda: Stateful(2), "'Stateful' is no dataclass.*: write @dataclass"),
+        (lambda: Stateful(2), "'Stateful' is not a dataclass.*: write @dataclass"),
     ],
 )
 def test_what_cannot_be_made_again_is_refused(make, message: str) -> None:
@@ -210,9 +210,9 @@ def test_texts_are_read_as_the_fields_are_annotated() -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ({"depth": "2.5"}, "depth=2.5 is no integer: write for example depth=8"),
-        ({"width": "wide"}, "width=wide is no number: write for example width=0.5"),
-        ({"width": "nan"}, "width=nan is no number"),
+        ({"depth": "2.5"}, "depth=2.5 is not an integer: write for example depth=8"),
+        ({"width": "wide"}, "width=wide is not a number: write for example width=0.5"),
+        ({"width": "nan"}, "width=nan is not a number"),
         ({"pretrained": "2"}, "pretrained=2 is neither yes nor no: write pretrained=yes or pretrained=no"),
         ({"dept": "2"}, "no keyword 'dept': did you mean 'depth'"),
     ],

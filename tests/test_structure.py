@@ -52,7 +52,7 @@ def test_an_edited_space_does_not_continue_an_old_store(tmp_path: Path, monkeypa
     with pytest.raises(StoreError, match=r"reference 1 has .* parameters, .* when this store .*another --store"):
         profile_space(SPACE, NULL, store, samples=6, settings=FAST)
     assert rows(store) == held
-    forget(store)  # as a store of before
+    forget(store)  # as an older store
     profile_space(SPACE, NULL, store, samples=3, settings=FAST)
     monkeypatch.setenv(WIDTH, "4")
     with pytest.raises(StoreError, match="another version of"):

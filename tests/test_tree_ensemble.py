@@ -59,7 +59,7 @@ def test_arrays_of_another_kind_are_refused(name: str) -> None:
     for value in (original[name][..., None], original[name].astype(complex), np.array(["text"]), original[name][None]):
         with pytest.raises(ValueError, match="the trees"):
             TreeEnsemble().from_arrays({**original, name: value})
-    with pytest.raises(ValueError, match="an ensemble of trees is the arrays"):
+    with pytest.raises(ValueError, match="an ensemble of trees has the arrays"):
         TreeEnsemble().from_arrays({key: value for key, value in original.items() if key != name})
 
 

@@ -1,4 +1,4 @@
-"""Build an engine from a model. TensorRT-RTX needs no GPU for that, TensorRT the one that the engine is for."""
+"""Build an engine from a model. TensorRT-RTX needs no GPU for that; TensorRT needs the one that the engine is for."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Library:
 
     @property
     def is_rtx(self) -> bool:
-        """Whether kernels are chosen and compiled on the target (TensorRT-RTX) and not while building."""
+        """Whether kernels are chosen and compiled on the GPU that runs them (TensorRT-RTX), not while building."""
         return self.runtime == "rtx"
 
     def __str__(self) -> str:

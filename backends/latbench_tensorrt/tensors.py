@@ -51,8 +51,8 @@ class Tensors:
             if -1 in shape:
                 raise CompileError(f"the shape of output {name!r} of {model.name} depends on data: leave it out")
             self._hosts[name] = torch.empty(shape, dtype=_dtype(native, name)).pin_memory()
-        places = {name: _place(library, native, name) for name in names}
-        self._bound = {name: torch.empty_like(self._hosts[name], device=places[name]) for name in names}
+        devices = {name: _device_of(library, native, name) for name in names}
+        self._bound = {name: torch.empty_like(self._hosts[name], device=devices[name]) for name in names}
         self.bind(context)
 
     @property
@@ -86,7 +86,7 @@ class Tensors:
             context.set_input_shape(name, tuple(self._hosts[name].shape))
 
 
-def _place(library: Library, native: Any, name: str) -> str:
+def _device_of(library: Library, native: Any, name: str) -> str:
     """Return where a tensor lives: those that hold shapes are read on the host."""
     return "cuda" if native.get_tensor_location(name) == library.trt.TensorLocation.DEVICE else "cpu"
 

@@ -67,7 +67,7 @@ class Job:
         """The architectures that are measured."""
         return DartsSpace(cells=3, channels=4, image=8) if self.dry else DartsSpace()
 
-    def target(self, name: str = "") -> Backend:
+    def open_backend(self, name: str = "") -> Backend:
         """Return a backend, PyTorch's unless named.
 
         Raises:

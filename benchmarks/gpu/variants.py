@@ -37,7 +37,7 @@ COMPILED = {
 
 def run(job: Job) -> None:
     with job.part("device"):
-        job.target()
+        job.open_backend()
         models = {"DARTS net, batch 1": job.net()}
         if not job.dry:
             models["DARTS net, batch 64"] = job.net(64)
@@ -50,7 +50,7 @@ def run(job: Job) -> None:
 def run_compiled(job: Job) -> None:
     """Measure what ``torch.compile`` makes of ResNet-18; to compile a cell network takes more than a check has."""
     with job.part("device"):
-        job.target()
+        job.open_backend()
         for variant, given in COMPILED.items():
             what = f"ResNet-18, batch 16, {variant}"
             if job.dry:
@@ -69,7 +69,7 @@ def show(job: Job, what: str, model: Model, given: CompileOptions) -> None:
     if job.is_over(what):
         return
     start = time.monotonic()
-    with job.part(what), job.target().compile(model, given) as compiled:
+    with job.part(what), job.open_backend().compile(model, given) as compiled:
         verify_outputs(compiled, model, given.precision)
         ready = time.monotonic() - start
         for _ in range(10):

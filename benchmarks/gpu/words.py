@@ -13,7 +13,7 @@ from latbench.backend import HasState
 
 def run(job: Job) -> None:
     with job.part("device"):
-        backend = job.target()
+        backend = job.open_backend()
         device = backend.device()
         state = dict(backend.state()) if isinstance(backend, HasState) else {}
         versions = [f"{name} {device.facts[name]}" for name in ("driver", "cuda", "torch") if name in device.facts]

@@ -21,12 +21,12 @@ def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from and to test on.")],
     predictors: Annotated[
         str | None,
-        typer.Option(help="Comma-separated names; unless given, all that are available and can learn from this store."),
+        typer.Option(help="Comma-separated names; by default, all that are available and can learn from this store."),
     ] = None,
     train: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated numbers of training architectures; unless given, 100, or half of a smaller profile."
+            help="Comma-separated numbers of training architectures; by default 100, or half of a smaller profile."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 5,
@@ -36,7 +36,7 @@ def run(
     ] = None,
     sources: Sources = None,
     quantity: opt.Quantity = None,
-    target: opt.Target = None,
+    old: opt.OldQuantity = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Compare predictors on held-out architectures, beside the measured noise floor.
@@ -58,7 +58,7 @@ def run(
         check_figure(plot)
     sizes = _sizes(train) if train is not None else None
     chosen = None if predictors is None else _names(predictors)
-    profile, others = profile_and_sources(store, sources, opt.quantity_of(quantity, target))
+    profile, others = profile_and_sources(store, sources, opt.quantity_of(quantity, old))
     sizes = sizes or (_default_size(profile),)
     comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds, sources=others)
     if as_json:
@@ -89,12 +89,12 @@ def _print(comparison: Comparison, title: str) -> None:
 def _names(text: str) -> list[str]:
     names = [name for name in dict.fromkeys(part.strip() for part in text.split(",")) if name]
     if not names:
-        raise UsageError(f"--predictors {text!r} names none: write for example --predictors mlp,ridge")
+        raise UsageError(f"--predictors {text!r} names no predictor: write for example --predictors mlp,ridge")
     return names
 
 
 def _default_size(profile: Profile) -> int:
-    """Return how many architectures to train on where nobody says: no more than are left for the test."""
+    """Return the default number of training architectures: no more than are left for the test."""
     return min(100, max(2, len(set(profile.groups)) // 2))
 
 

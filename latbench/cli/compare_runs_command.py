@@ -29,13 +29,13 @@ def run(
         list[str] | None, typer.Option(help="A field that may differ, such as precision or device; repeatable.")
     ] = None,
     quantity: opt.Quantity = None,
-    target: opt.Target = None,
+    old: opt.OldQuantity = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Say for every common subject whether B is as fast as A, or takes as much energy or memory.
 
     SAME: the 95% interval of the ratio lies within the tolerance. FASTER, SLOWER (of energy and memory: LESS, MORE): it
-    excludes no difference, and the ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared
+    excludes a ratio of 1, and the ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared
     by their geometric mean ratio. Runs that differ in anything that a value depends on are not comparable: exit code 2,
     with the fields.
 
@@ -48,7 +48,7 @@ def run(
     """
     from latbench.runs import compare_runs, read_run
 
-    asked = opt.quantity_of(quantity, target)
+    asked = opt.quantity_of(quantity, old)
     runs = read_run(a, asked), read_run(b, asked)
     compared = compare_runs(*runs, ignore=ignore or ())
     if as_json:

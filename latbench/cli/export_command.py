@@ -15,7 +15,7 @@ def run(
     store: Annotated[Path, typer.Argument(help="The store to read.")],
     table: Annotated[Path, typer.Argument(help="The .parquet or .csv file to write.")],
     quantity: opt.Quantity = None,
-    target: opt.Target = None,
+    old: opt.OldQuantity = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Write one quantity of a store as a Parquet or CSV table, one row a measurement.
@@ -29,7 +29,7 @@ def run(
     from latbench.store import Store
     from latbench.tables import export_table
 
-    with Store(store, quantity=opt.quantity_of(quantity, target)) as opened:
+    with Store(store, quantity=opt.quantity_of(quantity, old)) as opened:
         rows = export_table(opened, table)
     if as_json:
         print_json({"table": str(table), "rows": rows})

@@ -22,7 +22,7 @@ def run(
     ] = None,
     sources: Sources = None,
     quantity: opt.Quantity = None,
-    target: opt.Target = None,
+    old: opt.OldQuantity = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -39,7 +39,7 @@ def run(
     from latbench.prediction.file import save_predictor
     from latbench.prediction.fit import fit
 
-    keywords, asked = opt.literals(param, "--param"), opt.quantity_of(quantity, target)
+    keywords, asked = opt.literals(param, "--param"), opt.quantity_of(quantity, old)
     profile, others = profile_and_sources(store, sources, asked)
     trained = fit(profile, predictor, samples=samples, sources=others, seed=seed, **keywords)
     name = predictor.replace(":", ".") + (f"-{asked}" if asked else "")

@@ -14,9 +14,9 @@ from latbench.space import SearchSpace, SpaceSpec
 
 
 def positive(value: float) -> float:
-    """Refuse what is no positive number; the callback of an option."""
+    """Return a positive number, refuse any other; the callback of an option."""
     if not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is no positive number")
+        raise typer.BadParameter(f"{value:g} is not a positive number")
     return value
 
 
@@ -36,7 +36,7 @@ Quantity = Annotated[
     Literal["latency", "energy", "memory"] | None,
     typer.Option(help="What to read of a store that holds several; unless given, what it holds, or latency."),
 ]
-Target = Annotated[
+OldQuantity = Annotated[
     Literal["latency_ms", "energy_mj"] | None, typer.Option("--target", hidden=True, help="The old --quantity.")
 ]
 Timeout = Annotated[
@@ -51,11 +51,11 @@ def space_from(name: str, options: list[str] | None) -> SearchSpace:
     return SpaceSpec.read(name, pairs(options, "--space-option")).create()
 
 
-def quantity_of(quantity: str | None, target: str | None) -> str | None:
-    """Return the quantity of ``--quantity``, or of ``--target``, as it was called before."""
-    named = target and target.partition("_")[0]
+def quantity_of(quantity: str | None, old: str | None) -> str | None:
+    """Return the quantity of ``--quantity``, or of ``--target``, its old spelling."""
+    named = old and old.partition("_")[0]
     if quantity and named and quantity != named:
-        raise UsageError(f"--quantity {quantity} and --target {target} differ: leave --target out")
+        raise UsageError(f"--quantity {quantity} and --target {old} differ: leave --target out")
     return quantity or named
 
 
@@ -81,7 +81,7 @@ def seconds(text: str | None) -> float | None:
         return None
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if not match or not any(match.groups()):
-        raise UsageError(f"{text!r} is no duration: write for example 90s, 30m, 2h or 1h30m")
+        raise UsageError(f"{text!r} is not a duration: write for example 90s, 30m, 2h or 1h30m")
     hours, minutes, rest = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + rest
 

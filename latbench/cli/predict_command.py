@@ -81,7 +81,7 @@ def _lines(file: str) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}: {remedy}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read {file}: it holds no UTF-8 text: {remedy}") from error
+        raise UsageError(f"cannot read {file}: it is not UTF-8 text: {remedy}") from error
     return {f"line {number} of {file}": line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 

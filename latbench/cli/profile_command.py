@@ -52,7 +52,7 @@ def run(
     meter: Annotated[
         str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench plugins'.")
     ] = None,
-    window: Annotated[str, typer.Option(help="How long a metered model runs at a time, of three times.")] = "5s",
+    window: Annotated[str, typer.Option(help="How long a metered model runs in each of its three trials.")] = "5s",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -66,9 +66,9 @@ def run(
     An interrupted run continues with the same command. Some architectures are measured twice, unknown to the
     predictors: their disagreement is the noise floor.
 
-    Each quantity is a pass of its own over the same architectures. With --meter, one measures their energy. It counts
-    whatever else the device does, and takes about 20 seconds each with windows of 5s. Memory is what the runtime says
-    that a model holds, or what the process grows by.
+    Each quantity is a pass of its own over the same architectures. With --meter, one pass measures their energy: it
+    counts whatever else the device does, and takes about 20 seconds an architecture with windows of 5s. Memory is what
+    the runtime says that a model holds, or what the process grows by.
 
     \b
     Examples:
@@ -121,7 +121,7 @@ def _names(texts: list[str]) -> list[str]:
 
 @contextmanager
 def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
-    """Give a function that draws progress, from its first call on: nothing is drawn of a mistake in the arguments."""
+    """Yield a function that draws progress; it draws nothing before its first call, so a mistake has no bar."""
     # On a narrow terminal the note takes a second line; no number is cut short.
     whole = Column(no_wrap=True)
     bar = Bar(
@@ -176,9 +176,9 @@ def _print(summary: Summary) -> None:
     for failure in summary.failures[:5]:
         out.print(f"failed: {failure.subject}: {failure.reason}")
     if summary.failures:
-        out.print("what failed is not tried again, unless --retry-failed is given")
+        out.print("failures are not tried again unless --retry-failed is given")
     if summary.left:
-        out.print(f"{summary.left} are left: the same command continues")
+        out.print(f"{summary.left} are left: run the same command to continue")
 
 
 def _document(summary: Summary) -> dict[str, object]:

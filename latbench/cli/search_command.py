@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def run(
     predictor: Annotated[
-        Path, typer.Argument(help="File of a predictor; its backend measures the result. darts needs a differentiable.")
+        Path, typer.Argument(help="A predictor's file; its backend measures the result. darts needs a differentiable.")
     ],
     to: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, genotypes, histories and plots.")],
     targets: Annotated[
@@ -46,14 +46,12 @@ def run(
     train_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the training of what was found.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples of one step, in searching and training.")] = 64,
     warmup_epochs: Annotated[
-        int | None, typer.Option(min=0, help="First epochs in which the alphas rest, for strategies with alphas.")
+        int | None, typer.Option(min=0, help="First epochs in which the alphas stay fixed, for strategies with alphas.")
     ] = None,
     alpha_lr: Annotated[
         float | None, typer.Option(help="Learning rate of the alphas, for strategies with alphas.")
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="Where networks are trained: cpu, or a device of torch's like cuda.")
-    ] = "cpu",
+    device: Annotated[str, typer.Option(help="The torch device that trains networks, such as cpu or cuda.")] = "cpu",
     measure: Annotated[bool, typer.Option(help="Measure what was found, on the predictor's backend.")] = True,
     plots: Annotated[bool, typer.Option(help="Draw the search and the cells; needs the extra 'report'.")] = True,
     seed: opt.Seed = 0,
@@ -61,7 +59,7 @@ def run(
 ) -> None:
     """Search for architectures that meet a target, train what was found, and measure it on the predictor's backend.
 
-    Prints the score beside asked, predicted and measured latency. An interrupted search continues.
+    Prints the score beside the value asked for, predicted and measured. An interrupted search continues.
 
     \b
     Examples:
@@ -82,7 +80,7 @@ def run(
         except UsageError as error:
             raise UsageError(f"{error}, or search with --no-plots") from None
     trained = load_predictor(predictor)
-    # What is not given is left to the strategy: each has its own.
+    # An option that is not given keeps the strategy's own default.
     given = {"epochs": epochs, "warmup_epochs": warmup_epochs, "alpha_lr": alpha_lr}
     options = {key: value for key, value in given.items() if value is not None}
     options |= _batch_size(strategy, batch_size) | opt.literals(strategy_options, "--strategy-option")
@@ -120,7 +118,7 @@ def run(
 
 
 def _batch_size(strategy: str, batch_size: int) -> dict[str, int]:
-    """Return the batch size as a keyword of a strategy that has one: the option is for the trainings as well."""
+    """Return the batch size as a keyword if the strategy has one: the option is for training as well."""
     try:
         parameters = inspect.signature(load(STRATEGIES, strategy)).parameters
     except (TypeError, ValueError):  # not a class, or built in: configuring it will tell
@@ -134,7 +132,7 @@ def _bars(quiet: bool) -> Progress:
 
 
 def _drawn_on(bars: Progress) -> Callable[[Step], None]:
-    """Return what draws the steps of a campaign, a line for each search and each training."""
+    """Return a function that draws the steps of a campaign, a line for each search and each training."""
     lines: dict[tuple[str, str], TaskID] = {}
 
     def draw(step: Step) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a quantity: what a session measures of its compiled workloads, and how sessions are made up for it.
+"""The contract of a quantity: what a session measures of its compiled workloads, and how its sessions are put together.
 
 `latbench.measure.session` compiles, checks and warms up in the same way for each of them. Implementations are frozen
 dataclasses of plain values: they travel to a worker process as JSON (`latbench.measure.quantities`).

@@ -17,13 +17,13 @@ from latbench.measure.settings import Settings
 from latbench.measure.workloads import CompiledWorkload
 
 MOST_REPEATS = 3
-"""How many times the rounds of a session may be, where some of them are disturbed."""
+"""A session with disturbed rounds may take up to this many times `Settings.max_rounds`."""
 
 
 def visit_in_rounds(
     workloads: Sequence[CompiledWorkload], settings: Settings, rng: np.random.Generator
 ) -> tuple[Visits, int]:
-    """Visit every workload once a round until all are precise; return those that count, and the rounds that do not.
+    """Visit every workload once a round until all are precise; return the visits, and how many rounds do not count.
 
     Rounds in which the references were slow are repeated, up to `MOST_REPEATS` times the rounds and within the time
     that the settings allow. Where hardly any round is undisturbed, all of them count.

@@ -89,7 +89,7 @@ def run_session(
         settings: how they are measured.
         seed: draws the visiting order.
         session: its name in the records.
-        notify: hears of the phases.
+        notify: called with the phases.
 
     Raises:
         UsageError: the backend refuses the options or the quantity, or more threads are asked for than there are.
@@ -120,7 +120,7 @@ class Session:
         options: how they are compiled.
         settings: how they are measured.
         seed: draws what is random.
-        notify: hears of the phases.
+        notify: called with the phases.
 
     Attributes:
         rng: what is random is drawn from it.
@@ -143,9 +143,9 @@ class Session:
 
     @contextmanager
     def prepared(self, workloads: Sequence[Workload]) -> Iterator[list[CompiledWorkload]]:
-        """Compile the workloads, check outputs, wait to be asked for, and warm up: yield those that came through.
+        """Compile the workloads, check their outputs, wait for the session's turn, and warm up; yield those that work.
 
-        Leaving frees them all. What fails is added to `failures`.
+        Leaving the context frees them all. The others are added to `failures`.
 
         Raises:
             UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
@@ -167,7 +167,7 @@ class Session:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add what the block takes to a phase's seconds."""
+        """Add the time of the block to a phase's seconds."""
         with timed(self.seconds, phase):
             yield
 
@@ -199,7 +199,7 @@ class Session:
         return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=_flags(warned))
 
     def _verified(self, compiled: list[CompiledWorkload]) -> list[CompiledWorkload]:
-        """Drop what computes something wrong; one wrong model in a sample has all of them checked."""
+        """Drop models that compute something else; where one of a sample does, all are checked."""
 
         def correct(each: CompiledWorkload) -> bool:
             with self.recorded(each.workload):
@@ -219,7 +219,7 @@ class Session:
         return [c for c in compiled if id(c) not in wrong]
 
     def _warmed_up(self, each: CompiledWorkload) -> bool:
-        """Run for a while, and see that time passes."""
+        """Run for a while, and check that the clock moves."""
         self._notify("warming", each.index)
         with self.recorded(each.workload):
             seconds = [each.compiled.run() for _ in range(3)]
@@ -252,7 +252,7 @@ def _flags(warned: set[type[Warning]]) -> tuple[str, ...]:
 
 @contextmanager
 def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Add what the block takes to a phase's seconds."""
+    """Add the time of the block to a phase's seconds."""
     start = time.perf_counter()
     try:
         yield
@@ -278,5 +278,5 @@ def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) ->
 
 
 def _device_state(backend: Backend) -> Mapping[str, Fact]:
-    """Return what moves of a backend's device, where it can tell."""
+    """Return the state of a backend's device; nothing where the backend cannot tell."""
     return backend.state() if isinstance(backend, HasState) else {}

@@ -27,15 +27,15 @@ class Workload:
 
 @dataclass(slots=True)
 class CompiledWorkload:
-    """A compiled workload, and what is learned of it while it runs.
+    """A compiled workload, and what its runs have shown so far.
 
     Args:
         index: its position in the session's list of workloads.
         workload: what was compiled.
-        model: what its `build` gave.
+        model: what its `build` returned.
         compiled: what the backend made of it.
         compile_ms: how long that took.
-        flags: what building it showed that a reader should know.
+        flags: what building it showed and a reader should know.
         wall_ms: the mean wall time of a run, visit by visit.
         timing_ms: time spent in runs that were measured.
     """

@@ -1,4 +1,4 @@
-"""A fitted predictor as one file: a safetensors container whose header says what it predicts. Nothing in it is code.
+"""A trained predictor as one file: a safetensors container whose header says what it predicts. Nothing in it is code.
 
 The header's ``latbench`` entry is a JSON object; format 2 has the keys
 
@@ -9,10 +9,10 @@ The header's ``latbench`` entry is a JSON object; format 2 has the keys
 - ``space``: ``{"name", "config"}``, ``columns``: the names of an encoding's columns,
 - ``conditions``, ``facts``: see `latbench.prediction.trained.TrainedPredictor`.
 
-Format 1 kept no names of columns, and regressors of scikit-learn as skops archives.
+Format 1 kept no column names, and scikit-learn's regressors as skops archives.
 
-A file is data from a stranger: it may name a predictor and a space that can be imported here, and calls nothing but a
-class that is one (`latbench.plugins.configure` checks it).
+A file is data from a stranger: it may name a predictor and a space that can be imported here, and nothing is called but
+classes that are such (`latbench.plugins.configure` checks it).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def save_predictor(path: str | Path, trained: TrainedPredictor) -> None:
-    """Write a predictor to a file; a crash or a full disk leaves what was there before.
+    """Write a trained predictor to a file; a crash or a full disk leaves what was there before.
 
     Raises:
         PredictorFileError: the file cannot be written, or the predictor cannot be restored from plain data.
@@ -65,20 +65,20 @@ def save_predictor(path: str | Path, trained: TrainedPredictor) -> None:
     try:
         write_atomically(Path(path), save(arrays, {HEADER: _to_json(header)}))
     except OSError as error:
-        raise PredictorFileError(f"cannot write {path}: {error.strerror}: choose another place") from error
+        raise PredictorFileError(f"cannot write {path}: {error.strerror}: choose another file") from error
 
 
 def load_predictor(path: str | Path, space: SearchSpace | None = None) -> TrainedPredictor:
-    """Read a predictor from a file.
+    """Read a trained predictor from a file.
 
     Args:
         path: what `save_predictor` wrote.
-        space: the space to predict for; another one than the file's is an error. None builds the file's.
+        space: the space to predict for, which must equal the file's; None builds the file's.
 
     Raises:
-        PredictorFileError: missing, truncated, foreign, of another format or space, or for a plug-in that is not here.
-        PluginError: what the file names is no predictor or no space, or needs a library that is missing.
-        UsageError: the same for what is no class.
+        PredictorFileError: it is missing, truncated, foreign, of another format or space, or its plug-in is not here.
+        PluginError: what the file names is not a predictor or a space, or needs a library that is missing.
+        UsageError: what the file names is not a class.
     """
     header, arrays = _read(Path(path))
     try:
@@ -200,7 +200,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         version = header["format"]
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise PredictorFileError(
-            f"{path} is no predictor file, or a truncated one ({error}): write one with 'latbench fit'"
+            f"{path} is not a predictor file, or is truncated ({error}): write one with 'latbench fit'"
         ) from error
     if version == 1:
         raise PredictorFileError(
@@ -227,9 +227,9 @@ def _plain(value: Any) -> Any:
     """Turn numpy's numbers into Python's."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{value!r} is no plain value")
+    raise TypeError(f"{value!r} is not a plain value")
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists only; keywords that are several are tuples."""
+    """Turn lists into tuples: JSON has lists only, and keywords hold tuples."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

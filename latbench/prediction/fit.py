@@ -1,4 +1,4 @@
-"""Profile -> predictor: fit a registered predictor to the measurements of a search space."""
+"""Profile -> trained predictor: fit a predictor to the measurements of a search space."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def fit(
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: it is no regressor, has nothing to learn from, does not use sources, does not take a keyword, or its
-            own fit failed.
+        UsageError: the predictor is not a regressor, has nothing to learn from, does not use sources or does not take a
+            keyword, or its own fit failed.
         PredictorFileError: what it learns could not be written to a file.
         DataError: fewer than two architectures, fewer than `samples`, labels that are not positive and finite, or a
             source of another space, quantity or unit.
@@ -56,7 +56,7 @@ def fit(
     X, y = profile.X, profile.y
     if samples is not None and not 2 <= samples <= len(y):
         raise DataError(
-            f"cannot learn from {samples} architectures: this profile holds {len(y)}, and two are the least"
+            f"cannot learn from {samples} architectures: this profile holds {len(y)}, and at least two are needed"
         )
     X, y = X[:samples], y[:samples]
     estimator, context = create_predictor(predictor, params), profile.context(sources)
@@ -93,19 +93,19 @@ def fit_estimator(
     """Build a predictor and fit it, with the context if it takes one.
 
     Returns:
-        The fitted predictor, in the unit of `y`. One that is not written for latbench (`latbench.predictor`) comes
-        inside a `latbench.prediction.sklearn.standardised_labels.StandardisedLabels`.
+        The fitted predictor, in the unit of `y`. One that is not written for latbench (`latbench.predictor`) is
+        wrapped in a `latbench.prediction.sklearn.standardised_labels.StandardisedLabels`.
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: it is no regressor, a keyword that it does not take, or its own fit failed.
+        UsageError: it is not a regressor, does not take a keyword, or its own fit failed.
         DataError: fewer than two rows, or labels that are not positive and finite.
     """
     if len(y) < 2:
         raise DataError(f"{len(y)} measured architectures are too few to learn from: profile more")
     if not (np.isfinite(y) & (y > 0)).all():
         raise DataError(
-            "a label is zero, negative or not finite: what is measured is positive, so correct or drop that row"
+            "a label is zero, negative or not finite: every measured value is positive: correct or drop that row"
         )
     estimator = create_predictor(plugin, params)
     if "random_state" in estimator.get_params() and "random_state" not in (params or {}):

@@ -20,15 +20,15 @@ def create_predictor(plugin: str, params: Mapping[str, Any] | None = None) -> Pr
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: it is no scikit-learn regressor, or a keyword that it does not take.
+        UsageError: it is not a scikit-learn regressor, or does not take a keyword.
     """
     from sklearn.base import BaseEstimator, is_regressor
 
     estimator = configure(PREDICTORS, plugin, params or {})
     if not (isinstance(estimator, BaseEstimator) and is_regressor(estimator)):
         raise UsageError(
-            f"predictor {plugin!r} is {type(estimator).__name__!r}, which is no scikit-learn regressor: name a class "
-            "with fit and predict that derives from sklearn.base.RegressorMixin and BaseEstimator, such as "
+            f"predictor {plugin!r} is {type(estimator).__name__!r}, which is not a scikit-learn regressor: name a "
+            "class with fit and predict that derives from sklearn.base.RegressorMixin and BaseEstimator, such as "
             "sklearn.ensemble:RandomForestRegressor"
         )
     created: Predictor = estimator
@@ -48,7 +48,7 @@ def is_written_for_latbench(estimator: Predictor) -> bool:
 
 
 def gives_std(estimator: Predictor) -> bool:
-    """Return whether a predictor, or the regressor that it wraps, knows the standard deviation of what it predicts."""
+    """Return whether a predictor, or the regressor that it wraps, knows the standard deviations of its predictions."""
     from sklearn.pipeline import Pipeline
 
     from latbench.prediction.sklearn.standardised_labels import StandardisedLabels
@@ -61,7 +61,7 @@ def gives_std(estimator: Predictor) -> bool:
 
 
 def names_of(can: Callable[[Predictor], bool]) -> list[str]:
-    """Return the names of the registered predictors that load here and can do something."""
+    """Return the names of the registered predictors that load here and for which `can` is true."""
     found = []
     for name in names(PREDICTORS):
         try:
@@ -76,7 +76,7 @@ def names_of(can: Callable[[Predictor], bool]) -> list[str]:
 def what_it_lacks(estimator: Predictor, profile: Profile, context: Context) -> str | None:
     """Return why a predictor has nothing to learn from, and the remedy; None where it has."""
     if isinstance(estimator, UsesSources) and estimator.needs_sources and not context.sources:
-        return "it learns from other devices' profiles: give some (latbench fit --sources other.db)"
+        return "it learns from other devices' profiles: give one or more (latbench fit --sources other.db)"
     if not isinstance(estimator, NeedsCosts):
         return None
     if not profile.has_operations:
@@ -86,5 +86,5 @@ def what_it_lacks(estimator: Predictor, profile: Profile, context: Context) -> s
         return "it builds on measured operations, and not all are measured: latbench profile --operators"
     totals = expand(profile.X) @ expand.costs
     if np.ptp(totals) <= 1e-9 * np.abs(totals).max():
-        return "it builds on measured operations, which add up to the same for all architectures: use mlp"
+        return "it builds on measured operations, whose sum is the same for all architectures: use mlp"
     return None

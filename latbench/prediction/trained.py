@@ -1,4 +1,4 @@
-"""A fitted predictor together with what it predicts."""
+"""A trained predictor: a fitted predictor with its space, conditions and unit."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ class TrainedPredictor:
 
         Args:
             architectures: architectures or their string forms, or encodings ``(n, columns)``, relaxed ones included.
-            return_std: return a pair instead: the values, and the standard deviations of what may be measured ``(n,)``.
+            return_std: return a pair instead: the values and their standard deviations ``(n,)``, both in `unit`.
 
         Raises:
-            ParseError: a text that is no architecture of the space.
+            ParseError: a text is not an architecture of the space.
             ShapeError: encodings of another shape.
             UsageError: one text in place of several, or the predictor itself fails, or knows no standard deviation.
         """
         if return_std and not gives_std(self.estimator):
             able = [*names_of(gives_std), "sklearn.linear_model:BayesianRidge"]
             raise UsageError(
-                f"predictor {self.plugin!r} gives no standard deviation: use {' or '.join(map(repr, able))}"
+                f"predictor {self.plugin!r} gives no standard deviations: use {' or '.join(map(repr, able))}"
             )
         if isinstance(architectures, str):
             raise UsageError(f"several architectures are predicted at once: give a list, predict([{architectures!r}])")
@@ -110,7 +110,7 @@ class TrainedPredictor:
 def predict_values(
     estimator: Predictor, X: NDArray[np.floating], plugin: str, names: Sequence[object] | None = None
 ) -> Values:
-    """Return what a fitted predictor says of encodings ``(n, columns)``: ``(n,)``.
+    """Return the predictions ``(n,)`` of a fitted predictor for encodings ``(n, columns)``.
 
     Args:
         estimator: the fitted predictor.
@@ -119,7 +119,7 @@ def predict_values(
         names: what messages call the rows; None counts them.
 
     Raises:
-        UsageError: the predictor fails, or returns something else than a number for each row.
+        UsageError: the predictor fails, or returns anything but one number a row.
     """
     try:
         values = np.asarray(estimator.predict(X), dtype=np.float64)
@@ -131,7 +131,7 @@ def predict_values(
 def predict_with_std(
     estimator: Predictor, X: NDArray[np.floating], plugin: str, names: Sequence[object] | None = None
 ) -> tuple[Values, Values]:
-    """Return what a fitted predictor says, and the standard deviations; otherwise as `predict_values`."""
+    """Return predictions and their standard deviations; otherwise as `predict_values`."""
     try:
         values, std = estimator.predict(X, return_std=True)  # type: ignore[call-arg]
         values, std = np.asarray(values, dtype=np.float64), np.asarray(std, dtype=np.float64)
@@ -146,7 +146,7 @@ def is_differentiable(estimator: Predictor) -> bool:
 
 
 def _failed(plugin: str, error: Exception) -> UsageError:
-    return UsageError(f"predictor {plugin!r} cannot predict ({reason(error)}): fit it again, or another")
+    return UsageError(f"predictor {plugin!r} cannot predict ({reason(error)}): fit it again, or fit another")
 
 
 def _checked(values: Values, rows: int, plugin: str, names: Sequence[object] | None) -> Values:
@@ -155,5 +155,5 @@ def _checked(values: Values, rows: int, plugin: str, names: Sequence[object] | N
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
         row = f"row {wrong[0] + 1} of {rows}" if names is None else names[wrong[0]]
-        raise UsageError(f"predictor {plugin!r} predicts what is no number for {row}: fit it again, or another")
+        raise UsageError(f"predictor {plugin!r} predicts what is not a number for {row}: fit it again, or fit another")
     return values

@@ -33,13 +33,13 @@ from latbench.store import Identity, Store
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a profile holds now of one quantity.
+    """What a profile now holds of one quantity.
 
     Args:
         store: the file.
         progress: what this run did.
         planned: how many architectures it is to hold; fewer than asked for where the space has no more.
-        left: how many planned subjects nobody has measured.
+        left: how many planned subjects are not measured yet.
         architectures: how many are measured.
         operations: how many are measured.
         failures: what could not be measured.
@@ -84,7 +84,7 @@ def profile_space(
     """Measure `samples` distinct architectures, and some of them again, and keep every value in `store`.
 
     Runs that were interrupted continue; several processes may work on one store. Each further quantity is a pass of its
-    own over what the first one measured. A meter counts whatever runs on the device, so one process alone must.
+    own over what the first one measured. A meter counts whatever runs on the device, so only one process may meter it.
 
     Args:
         space: the search space.
@@ -166,7 +166,7 @@ def _wanted(quantities: str | Sequence[str], meter: str | None, window_s: float)
         if name not in QUANTITIES:
             raise UsageError(f"no quantity {name!r}: choose from {', '.join(QUANTITIES)}")
     if not names:
-        raise UsageError(f"nothing is measured without a quantity: give --quantity {' or '.join(QUANTITIES)}")
+        raise UsageError(f"no quantity is given: give --quantity {' or '.join(QUANTITIES)}")
     if EnergyQuantity.name not in names:
         return tuple(kind() for name, kind in QUANTITIES.items() if name in names)
     if meter is None:
@@ -184,12 +184,12 @@ def _equal_places(executor: Executor, request: PlacesRequest) -> list[Place]:
     """
     places = executor.places(request)
     if not places:
-        raise MeasurementError(f"the executor has no place for {request.backend!r}: see that its machines answer")
+        raise MeasurementError(f"the executor has no place for {request.backend!r}: check that its machines answer")
     return [place for place in places if not place.device.differences(places[0].device)]
 
 
 def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:
-    """Leave out what has no latency: it would fail again."""
+    """Leave out subjects that failed before: they would fail again."""
     failed = {Subject(failure.kind, failure.subject, failure.replicate) for failure in failures}
     left = []
     for stretch in stretches:
@@ -204,7 +204,7 @@ def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> 
         store=store.path,
         progress=progress,
         planned=sum(subject.kind == "architecture" and not subject.replicate for subject in planned),
-        # Other processes measure, too.
+        # Other processes measure too.
         left=sum(not store.holds(subject) for subject in planned) if progress.done < progress.total else 0,
         architectures=store.count("architecture"),
         operations=store.count("operation"),

@@ -34,7 +34,7 @@ def measure_architectures(
 ) -> list[Measurement]:
     """Measure architectures together, with their space's references where the quantity has any, in other processes.
 
-    Without architectures, the references are measured alone: whether anything can be.
+    Without architectures, the references are measured alone, to check that anything can be.
 
     Args:
         space: what they belong to.
@@ -48,9 +48,9 @@ def measure_architectures(
         timeout: seconds that one may take to compile.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses, a quantity that cannot be measured, or measurements
-            that cannot be compared with those that they should be like.
-        MeasurementError: one of them cannot be compiled or run.
+        UsageError: the backend is unknown, it refuses the options, the quantity cannot be measured, or the
+            measurements cannot be compared with `like`.
+        MeasurementError: an architecture cannot be compiled or run.
     """
     options, settings = options or CompileOptions(), settings or Settings(verify="all")
     plugin = backend_name(backend)
@@ -84,4 +84,4 @@ def measure_architectures(
 
 def _check_comparable(like: Conditions, conditions: Conditions) -> None:
     if fields := like.differences(conditions):
-        raise UsageError(f"what is measured here cannot be compared: {', '.join(fields)} differ: profile again here")
+        raise UsageError(f"measurements here cannot be compared: {', '.join(fields)} differ: profile again here")

@@ -30,7 +30,7 @@ REFERENCE_DEATHS = 3
 
 @dataclass(slots=True)
 class _Trial:
-    """Subjects that run alone after a worker died while it measured all of them: whoever dies alone was it."""
+    """Subjects that run alone after a worker died measuring all of them: the one that dies alone is to blame."""
 
     death: SessionDiedError
     size: int
@@ -51,10 +51,10 @@ class Pass:
 
     Args:
         store: of the quantity; what it holds is not measured again.
-        request: what all sessions share, the quantity too; its subjects are filled in.
+        request: what all sessions share, the quantity included; each session fills in its subjects.
         executor: starts the sessions.
-        places: where; their devices are equal.
-        references: what can be measured wherever anything can.
+        places: where sessions run; their devices are equal.
+        references: the fixed architectures that every session measures too.
         deadline: of the monotonic clock; no session starts after it.
         on_progress: called after each session.
     """
@@ -94,7 +94,7 @@ class Pass:
         self.on_progress(self.progress)
         try:
             for stretch in stretches:
-                # Blind duplicates run in processes that share no memory layout with those of the first values.
+                # Blind duplicates run in processes whose memory layout differs from that of the first values.
                 self._measure(stretch.first)
                 self._measure(stretch.again)
                 self.progress = replace(self.progress, noise_floor=noise_floor(self.store.duplicates()))
@@ -102,12 +102,12 @@ class Pass:
         finally:
             for future in self._flying:
                 future.cancel()
-            with suppress(StoreError):  # a disk that is full has been told of
+            with suppress(StoreError):  # a full disk has been reported already
                 self.store.release()
         return self.progress
 
     def _measure(self, subjects: Sequence[Subject]) -> None:
-        """Keep every place busy until all subjects are measured, have failed, or the time is over."""
+        """Keep every place busy until all subjects are measured, have failed, or the time is up."""
         waiting = iter(subjects)
         if (part := self._next(waiting, self.places[0])) is None:
             return
@@ -150,7 +150,7 @@ class Pass:
             self._lose(place, part, lost)
 
     def _lose(self, place: Place, part: _Part, lost: PlaceLostError) -> None:
-        """Run elsewhere what ran at a place that is lost."""
+        """Run elsewhere what was running at a lost place."""
         self.places = [other for other in self.places if other is not place]
         self._again.append(part)
         if not self.places:
@@ -168,7 +168,7 @@ class Pass:
         )
 
     def _finished(self, part: _Part, place: Place, result: SessionResult) -> None:
-        """Keep what a session measured; what found no memory beside others runs again alone."""
+        """Keep what a session measured; a model that ran out of memory beside others runs again alone."""
         several = len(part.subjects) > 1
         if several and any(f.crowded for f in result.failures if f.kind == "reference"):
             self._again.extend(_Part((subject,)) for subject in part.subjects)
@@ -203,7 +203,7 @@ class Pass:
             self._again.extend(_Part((subject,), trial) for subject in subjects)
 
     def _deliver(self, part: _Part, place: Place, result: SessionResult) -> None:
-        """Keep a result; the failures of a trial only once it is over, as all of them may be the device's."""
+        """Keep a result; a trial's failures only once it is over, as the device may be to blame for all of them."""
         trial = part.trial
         if trial is None:
             self._keep(result)
@@ -220,7 +220,7 @@ class Pass:
                 self._keep(failed)
 
     def _check_device(self, place: Place, why: str) -> None:
-        """Time the references alone: what is recorded as failed must not be a device that has failed.
+        """Time the references alone: a device that has failed must not be recorded as failed architectures.
 
         Raises:
             MeasurementError: they cannot be timed; `why` is what kept everything else from being measured.

@@ -19,7 +19,7 @@ STRETCH = 400
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Subjects that are measured first, and those among them that are measured again, in other processes."""
+    """Subjects to measure first, and those among them to measure again in other processes."""
 
     first: list[Subject]
     again: list[Subject]
@@ -34,8 +34,8 @@ def plan(
         space: the search space.
         samples: how many architectures.
         seed: draws them.
-        with_operations: also every distinct operation of the space, before the architectures.
-        with_parts: also the parts of every architecture, after those of its stretch.
+        with_operations: whether to plan every distinct operation of the space, before the architectures.
+        with_parts: whether to plan the parts of every architecture, after the architectures of its stretch.
     """
     drawn = distinct(space, samples, seed)
     architectures = [str(a) for a in drawn]
@@ -58,8 +58,8 @@ def plan(
 def distinct(space: SearchSpace, samples: int, seed: int) -> list[Architecture]:
     """Draw architectures until `samples` of them are not isomorphic, or the space has no more.
 
-    Draws find the last architectures of a space late. Those of a space that can be listed come after as many draws as
-    it has architectures, in an order that the seed decides; of others, hardly any is missed.
+    Draws find the last architectures of a space late. So after as many draws as the space has architectures, one that
+    can be listed is listed, in an order that the seed decides; of any other space, draws miss hardly any.
     """
     if not isinstance(space, HasEnumerate):
         found, _ = _drawn(space, samples, seed, 8 * samples + 1000)
@@ -75,7 +75,7 @@ def distinct(space: SearchSpace, samples: int, seed: int) -> list[Architecture]:
 
 
 def _drawn(space: SearchSpace, samples: int, seed: int, most: int) -> tuple[dict[str, Architecture], int]:
-    """Return what is found by canonical text in at most so many draws, and how many of them it took."""
+    """Return the architectures that at most so many draws find, by canonical text, and how many draws were made."""
     found: dict[str, Architecture] = {}
     seen, drawn = 0, min(samples, most)
     while True:
@@ -90,5 +90,5 @@ def _drawn(space: SearchSpace, samples: int, seed: int, most: int) -> tuple[dict
 
 
 def _has(space: HasEnumerate, architectures: int) -> bool:
-    """Whether a space has so many architectures."""
+    """Whether a space has at least so many architectures."""
     return sum(1 for _ in islice(space.enumerate(), architectures)) == architectures

@@ -12,7 +12,7 @@ from latbench.records.noise_floor import NoiseFloor
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a pass stands, for whoever draws it.
+    """Where a pass stands, for a progress display.
 
     Args:
         done: subjects measured or failed, those of earlier runs included.
@@ -25,7 +25,7 @@ class Progress:
         phases: seconds of this run by phase: where the time goes.
         fallback_seconds: seconds for which `torch.onnx.export` wrote files that the direct writer cannot write.
         notes: what libraries warned of in this run, each once.
-        noise_floor: what the blind duplicates so far say; None before the first of this run.
+        noise_floor: from the blind duplicates so far; None before the first one of this run.
     """
 
     done: int
@@ -52,7 +52,7 @@ class Progress:
         return f"{count} by torch.onnx.export: {self.fallback_seconds / count:.2g} s a network" if count else ""
 
     def after(self, result: SessionResult, seconds: float) -> Progress:
-        """Return where the pass stands after a session, so many seconds after it began."""
+        """Return the progress after a session, `seconds` after the pass began."""
         new = [m for m in result.measurements if m.kind != "reference"]
         return replace(
             self,

@@ -22,7 +22,7 @@ class Profile:
     Args:
         space: the search space that was sampled.
         conditions: what all measurements share.
-        measurements: in the order they were stored; architectures, their blind duplicates, operations, references.
+        measurements: in the order of storing: architectures, their blind duplicates, operations, references.
     """
 
     space: SearchSpace
@@ -41,7 +41,7 @@ class Profile:
 
     @cached_property
     def X(self) -> NDArray[np.float32]:  # noqa: N802 - scikit-learn's name
-        """One-hot encodings ``(n, columns)``.
+        """Encodings ``(n, columns)``.
 
         Raises:
             DataError: nothing has been measured.
@@ -74,7 +74,7 @@ class Profile:
 
     @cached_property
     def reference(self) -> float | None:
-        """The median over sessions of what the references took; None where none rode along."""
+        """The median over sessions of what the references took; None where none were measured."""
         sessions = {m.session: m.reference for m in self.measurements if m.reference is not None}
         return float(np.median(list(sessions.values()))) if sessions else None
 
@@ -88,7 +88,7 @@ class Profile:
         return bool(terms_of(self.space))
 
     def context(self, sources: Sequence[Profile] = ()) -> Context:
-        """Return what the space, this profile and other devices' profiles know beyond `X` and `y`.
+        """Return what the space, this profile and other devices' profiles tell beyond `X` and `y`.
 
         Args:
             sources: profiles of the same space, quantity and unit.
@@ -120,12 +120,12 @@ class Profile:
         name = f"{there.device.name} ({there.backend})"
         for field, (own, given) in fields.items():
             if own != given:
-                raise DataError(f"source {name} differs in {field}: {given}, not {own}: give one of the same {field}")
+                raise DataError(f"source {name} differs in {field}: {given}, not {own}: give one with the same {field}")
         if not (np.isfinite(other.y) & (other.y > 0)).all():
             raise DataError(f"source {name} holds a label that is not positive and finite: correct or drop that row")
         return Source(name, other.X, other.y)
 
 
 def terms_of(space: SearchSpace) -> Sequence[Term]:
-    """Return what runs where in the networks of a space; nothing where it does not say."""
+    """Return the terms of a space: which operations run where; none where it has no operations."""
     return space.terms() if isinstance(space, HasOperations) else ()

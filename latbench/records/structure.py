@@ -30,7 +30,7 @@ class NetworkStructure:
     wiring: str
 
     def differences(self, now: NetworkStructure) -> Iterator[str]:
-        """Yield in words what is not now as it was; of the operators, the first one alone."""
+        """Yield what has changed, in words; of the operators, only the first one that has."""
         if self.architecture != now.architecture:
             yield f"is {now.architecture}, {self.architecture} when this store was made"
             return

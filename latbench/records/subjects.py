@@ -1,4 +1,4 @@
-"""What is measured: subjects by kind and text, their models, those that ride along in a session, and what failed."""
+"""What is measured: subjects by kind and text, their models, the references of a session, and what failed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A model that could not be measured, and why; `crowded` where memory ran out, which it might not alone."""
+    """A model that could not be measured, and why; `crowded` if memory ran out, and might suffice for it alone."""
 
     kind: SubjectKind
     subject: str
@@ -52,7 +52,7 @@ def architecture_model(space: SearchSpace, architecture: Architecture, *, batch:
 
 
 def subject_model(space: SearchSpace, subject: Subject, *, batch: int = 1) -> Model:
-    """Return what a subject of a space stands for, with its sample inputs.
+    """Return the model that a subject of a space stands for, with its sample inputs.
 
     Raises:
         ParseError: the space has no such architecture, part or operation.

@@ -1,4 +1,4 @@
-"""Write a file so that whoever reads it, after a crash too, sees the old content or the new one."""
+"""Write a file so that a reader, even after a crash, sees either the old content or the new."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         data: the whole content.
 
     Raises:
-        OSError: the folder is missing, read-only or full. The caller words it.
+        OSError: the folder is missing, read-only or full. The caller adds the remedy.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latbench.report.style import ABSENT, INK, MUTED, colors_of, kinds_of, new_figure, place
+from latbench.report.style import ABSENT, INK, MUTED, colors_of, edge_of, kinds_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,14 +32,14 @@ def draw_cells(space: Encoder[Any], architecture: Architecture, *, title: str = 
     Args:
         space: whose columns name cells and edges, ``"normal/0->2/sep_conv_3x3"``.
         architecture: one of its architectures.
-        title: above the figure.
+        title: shown above the figure.
 
     Raises:
         UsageError: the space has no cells, or matplotlib is missing.
     """
     cells = _cells(space, architecture)
     colors = colors_of(kinds_of(space.columns))
-    nodes = max(int(place(column)[1].split("->")[1]) for column in space.columns) + 1
+    nodes = max(int(edge_of(column)[1].split("->")[1]) for column in space.columns) + 1
     heights = [max((node - source for source, node, _ in edges), default=1) * _RISE + 0.6 for edges in cells.values()]
     figure = new_figure(1.3 * nodes, 1.2 * sum(heights) + 0.3 * len(cells))
     panels = figure.subplots(len(cells), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -53,9 +53,9 @@ def draw_cells(space: Encoder[Any], architecture: Architecture, *, title: str = 
 
 def _cells(space: Encoder[Any], architecture: Architecture) -> dict[str, list[Edge]]:
     """Return the edges of each cell that an architecture keeps."""
-    cells: dict[str, list[Edge]] = {place(column)[0]: [] for column in space.columns}
+    cells: dict[str, list[Edge]] = {edge_of(column)[0]: [] for column in space.columns}
     for index in np.flatnonzero(space.encode([architecture])[0]):
-        cell, edge, kind = place(space.columns[index])
+        cell, edge, kind = edge_of(space.columns[index])
         if kind not in ABSENT:
             source, node = edge.split("->")
             cells[cell].append((int(source), int(node), kind))
@@ -65,9 +65,9 @@ def _cells(space: Encoder[Any], architecture: Architecture) -> dict[str, list[Ed
 def _draw(axes: Axes, name: str, edges: Sequence[Edge], nodes: int, colors: Mapping[str, str]) -> None:
     for source, node, kind in sorted(edges, key=lambda edge: edge[0] - edge[1]):
         _draw_edge(axes, source, node, kind, colors[kind])
-    targets = {node for _, node, _ in edges}
+    reached = {node for _, node, _ in edges}
     for node in range(nodes):
-        fill, text = (INK, "white") if node in targets else ("white", INK)
+        fill, text = (INK, "white") if node in reached else ("white", INK)
         axes.scatter(node, 0, s=300, facecolor=fill, edgecolor=INK, linewidth=1.2, zorder=4)
         axes.text(node, 0, str(node), color=text, fontsize=9, ha="center", va="center_baseline", zorder=5)
     axes.set_title(name, fontsize=10, color=MUTED, loc="left")

@@ -26,7 +26,7 @@ def predicted_against_measured(
     unit: str = "ms",
     noise_floor: float | None = None,
 ) -> Figure:
-    """Draw what each predictor says of test architectures over what was measured.
+    """Draw each predictor's values of test architectures over the measured ones.
 
     Args:
         measured: measured values ``(n,)``.
@@ -60,7 +60,7 @@ def predicted_against_measured(
 def search_history(
     runs: Mapping[str, Sequence[Record]], space: Encoder[Any], *, target: float | None = None, unit: str = "ms"
 ) -> Figure:
-    """Draw searches of one space side by side: what the alphas expect, latency, and score; whatever the records hold.
+    """Draw searches of one space side by side: expected encoding, predicted quantity and score, where recorded.
 
     The alphas of a cell space are summed by operation and those of others by group of columns. A strategy without
     alphas leaves that panel out.
@@ -103,7 +103,7 @@ def search_history(
 
 
 def _draw_columns(axes: Axes, history: Sequence[Record], *, columns: Sequence[Column]) -> None:
-    """Stack what the expected encodings hold of each kind of work."""
+    """Stack how much of each kind of work the expected encodings hold."""
     held = [record for record in history if record.encoding]
     if not held:
         return

@@ -52,7 +52,7 @@ def has_cells(columns: Iterable[Column]) -> bool:
     return all(_CELL_COLUMN.fullmatch(column.name) for column in columns)
 
 
-def place(column: Column) -> tuple[str, str, str]:
+def edge_of(column: Column) -> tuple[str, str, str]:
     """Return cell, edge and operation of a column, from its name ``cell/source->node/operation``.
 
     A space with one type of cell may leave its name out.
@@ -67,8 +67,8 @@ def place(column: Column) -> tuple[str, str, str]:
 
 
 def kinds_of(columns: Sequence[Column]) -> list[str]:
-    """Return what a figure sums each column of an encoding under: its operation in a cell space, or its group."""
-    return [place(column)[2] if has_cells(columns) else column.group for column in columns]
+    """Return the kind of work of each column, by which figures sum: its operation in a cell space, or its group."""
+    return [edge_of(column)[2] if has_cells(columns) else column.group for column in columns]
 
 
 def colors_of(kinds: Iterable[str]) -> dict[str, str]:

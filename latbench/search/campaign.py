@@ -42,7 +42,7 @@ _DRAWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a campaign stands, for whoever draws it: a search's step or a training's epoch.
+    """Where a campaign stands, for a progress display: a step of a search or an epoch of training.
 
     Args:
         search: the target as it was asked for.
@@ -86,7 +86,7 @@ def search_and_verify(
             for that share of what the search before it, without a target, is predicted to take.
         folder: where everything is written.
         options: the keywords of a strategy that is named.
-        training: hyper-parameters of the trainings.
+        training: hyper-parameters of each training.
         device: where networks are trained.
         seed: of the searches.
         measure: whether what was found is measured; a predictor of an imported table has no backend that could.
@@ -97,15 +97,15 @@ def search_and_verify(
         One row a target, and the best candidates by target.
 
     Raises:
-        UsageError: a target that is none of these, a device that torch lacks, a keyword that the strategy does not
-            take, or a task or a strategy that does not fit the space.
+        UsageError: a target has another form, torch lacks the device, the strategy does not take a keyword, or the
+            task or the strategy does not fit the space.
         PluginError: no such strategy, the predictor's backend is not available here, or this is not the device that it
             predicts for.
         NotDifferentiableError: the strategy needs a differentiable predictor, and this one is not.
         MeasurementError: what was found cannot be measured.
     """
     training, folder, task = training or TrainingSettings(), Path(folder), as_task(task)
-    # What is wrong must not be found after hours.
+    # A mistake must not come to light after hours.
     parsed = _parsed(targets, predictor.unit)
     _check_device(device)
     searcher = _strategy(strategy, options or {})
@@ -113,7 +113,7 @@ def search_and_verify(
         if number is not None and not is_share:
             _note_reach(predictor, number, on_note)
     if measure:
-        _check_target(predictor)
+        _check_measurable(predictor)
     best: dict[str, Candidate] = {}
     found = []
     for target, (number, is_share) in parsed.items():
@@ -121,9 +121,9 @@ def search_and_verify(
         if number is not None and is_share:
             asked = number * float(predictor.predict([best[NO_TARGET].architecture])[0])
             _note_reach(predictor, asked, on_note)
-        place = folder / _slug(target)
+        kept = folder / _slug(target)
         problem = Problem(predictor.space, task, (Objective(predictor, asked),), device, seed)
-        best[target] = _search(searcher, problem, target=target, folder=place, on_step=on_step)
+        best[target] = _search(searcher, problem, target=target, folder=kept, on_step=on_step)
         for missed in problem.missed(best[target].architecture):
             on_note(f"the search for target {target} found nothing that meets it: {missed} is predicted")
         accuracy = _accuracy(
@@ -131,7 +131,7 @@ def search_and_verify(
             best[target].architecture,
             task,
             settings=training,
-            folder=place,
+            folder=kept,
             device=device,
             on_epoch=partial(_trained, on_step, target, training.epochs),
         )
@@ -146,12 +146,12 @@ def _strategy(strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
         configured: Strategy = plugins.configure(plugins.STRATEGIES, strategy, options)
         return configured
     if options:
-        raise UsageError(f"a strategy that is an object has its options already, not {', '.join(options)}: leave them")
+        raise UsageError(f"the strategy is an object with options of its own: leave out {', '.join(options)}")
     return strategy
 
 
 def _note_reach(predictor: TrainedPredictor, asked: float, on_note: Callable[[str], None]) -> None:
-    """Say, before hours are spent, that a target lies outside of what is predicted for random architectures."""
+    """Note, before hours are spent, that a target lies outside of what is predicted for random architectures."""
     predicted = predictor.predict(predictor.space.sample(_DRAWN, seed=0))
     fastest, slowest, unit = predicted.min(), predicted.max(), predictor.unit
     if not fastest <= asked <= slowest:
@@ -219,7 +219,7 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
     """Measure under the predictor's conditions, with the drift since its profile divided out.
 
     Raises:
-        UsageError: another device or version than the predictor's.
+        UsageError: the device or a version is not the predictor's.
     """
     conditions = predictor.conditions
     measured = measure_architectures(
@@ -274,7 +274,7 @@ def _parsed(targets: Sequence[str], unit: str) -> dict[str, tuple[float | None, 
         if number is not None and not 0 < number < math.inf:
             raise UsageError(f"no target {target!r}: give 'none', a number of {unit}, or a share such as 75%")
         if is_share and NO_TARGET not in parsed:
-            raise UsageError(f"the target {target} is a share of a search without one: put 'none' before it")
+            raise UsageError(f"the target {target} is a share of a search without a target: put 'none' before it")
         parsed[target] = number, is_share
     return parsed
 

@@ -1,4 +1,4 @@
-"""The configuration of a space: the fields of a dataclass as plain values, and plain values out of texts."""
+"""The configuration of a space: the fields of a dataclass as plain values, and plain values read from texts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ def settings_of(space: object) -> dict[str, Setting]:
     """Return the configuration of a space: its fields.
 
     Raises:
-        UsageError: it is no dataclass but has attributes, or a field is no text, integer, finite number or boolean.
+        UsageError: it has attributes but is not a dataclass, or a field is not a text, an integer, a finite number or
+            a boolean.
     """
     if not dataclasses.is_dataclass(space):
         if _attributes(space):
             raise UsageError(
-                f"{type(space).__qualname__!r} is no dataclass, so nothing says how to make it again: "
+                f"{type(space).__qualname__!r} is not a dataclass, so nothing says how to make it again: "
                 "write @dataclass(frozen=True) above it, and its configuration as fields"
             )
         return {}
@@ -69,13 +70,13 @@ def _attributes(space: object) -> dict[str, Any]:
 
 
 def field_types(plugin: Any) -> dict[str, str]:
-    """Return the names of the types that a dataclass's fields are annotated with; of another class, none."""
+    """Return the names of the types that a dataclass's fields are annotated with; nothing for any other class."""
     fields = dataclasses.fields(plugin) if dataclasses.is_dataclass(plugin) else ()
     return {field.name: getattr(field.type, "__name__", str(field.type)) for field in fields}
 
 
 def read_setting(name: str, text: str, kind: str | None) -> Setting:
-    """Read a field's value as it is annotated; without one of the four types, as a number where it is one.
+    """Read a field's value as its annotated type; without one of the four types, as a number if it is one.
 
     Args:
         name: the field.
@@ -83,7 +84,7 @@ def read_setting(name: str, text: str, kind: str | None) -> Setting:
         kind: ``"int"``, ``"float"``, ``"bool"`` or ``"str"``.
 
     Raises:
-        UsageError: the text is no such value.
+        UsageError: the text is not such a value.
     """
     if kind == "str":
         return text
@@ -94,11 +95,11 @@ def read_setting(name: str, text: str, kind: str | None) -> Setting:
     if kind == "int":
         value = _number(text, int)
         if value is None:
-            raise UsageError(f"{name}={text} is no integer: write for example {name}=8")
+            raise UsageError(f"{name}={text} is not an integer: write for example {name}=8")
         return value
     value = _number(text, float)
     if kind == "float" and value is None:
-        raise UsageError(f"{name}={text} is no number: write for example {name}=0.5")
+        raise UsageError(f"{name}={text} is not a number: write for example {name}=0.5")
     whole = None if kind == "float" else _number(text, int)
     return next(found for found in (whole, value, text) if found is not None)
 

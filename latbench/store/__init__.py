@@ -38,7 +38,7 @@ _WHERE = "WHERE quantity = ? AND kind = ? AND subject = ? AND replicate = ?"
 
 
 class Store:
-    """One quantity of one profile on disk. A context manager. Safe for several processes, and for ``kill -9``.
+    """One quantity of one profile on disk. A context manager. Safe with several processes, and against ``kill -9``.
 
     Args:
         path: the file; made, with its folder, when `identity` is given and there is none.
@@ -47,8 +47,8 @@ class Store:
             holds, and latency where it holds several or none.
 
     Raises:
-        StoreError: no such store, not a store, another schema or identity, or a folder that the caller wants to write
-            and cannot.
+        StoreError: there is no store, the file is not one or has another schema or identity, or the folder cannot be
+            written and must be.
     """
 
     def __init__(self, path: str | Path, identity: Identity | None = None, *, quantity: str | None = None) -> None:
@@ -71,11 +71,11 @@ class Store:
         self._file.close()
 
     def discard_if_empty(self) -> None:
-        """Remove the file if nothing was measured or is being: what a mistake began must not stand in the way."""
+        """Remove the file if it holds nothing and no process is measuring: a mistake must not leave a store behind."""
         tables = ("measurement", "failure", "claim")
-        with suppress(StoreError):  # another process was faster; the mistake itself is what the user has to know
+        with suppress(StoreError):  # another process was faster, and the user must read of the mistake itself
             self._file.remove_if(
-                lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)  # noqa: S608
+                lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)
             )
 
     @property
@@ -96,10 +96,10 @@ class Store:
         return None if row is None else Conditions.from_json(json.loads(row[0]))
 
     def check_structure(self, structure: Structure) -> None:
-        """Keep what the space's references are made of; a store of before learns it here.
+        """Keep what the space's references are made of; an older store learns it here.
 
         Raises:
-            StoreError: they are made of something else than when the store was made: the space has been edited since.
+            StoreError: they differ from those that the store was made with: the space has been edited since.
         """
         with self._file.transaction("write to"):
             text = self._file.fact("structure")
@@ -116,7 +116,7 @@ class Store:
         """Write a session's measurements in one transaction; what is there already stays as it was.
 
         Raises:
-            StoreError: other conditions than the store's, or the file cannot be written.
+            StoreError: the conditions differ from the store's, or the file cannot be written.
         """
         with self._file.transaction("write to"):
             self._check_conditions(conditions)
@@ -134,7 +134,7 @@ class Store:
                 }
                 columns = ", ".join(row)
                 self._file.query(
-                    f"INSERT OR IGNORE INTO measurement ({columns}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608
+                    f"INSERT OR IGNORE INTO measurement ({columns}) VALUES ({', '.join('?' * len(row))})",
                     tuple(row.values()),
                 )
                 self._succeeded(m.kind, m.subject, m.replicate)
@@ -149,7 +149,7 @@ class Store:
                 self._release(f.kind, f.subject, f.replicate)
 
     def retry_failures(self) -> None:
-        """Have this object try again what could not be measured; each failure stays until it is tried."""
+        """Make this object try failures again; each failure stays until it is tried."""
         self._retried = {(f.kind, f.subject, f.replicate) for f in self.failures()}
 
     def claim(self, wanted: Iterator[Subject], most: int) -> list[Subject]:
@@ -171,7 +171,7 @@ class Store:
         return claimed
 
     def release(self) -> None:
-        """Give back what this object has reserved and not written: otherwise it waits for the end of this process."""
+        """Give back what this object has reserved and not written; otherwise this process keeps it until it ends."""
         with self._file.transaction("write to"):
             for key in tuple(self._claimed):
                 self._release(*key)
@@ -257,23 +257,23 @@ class Store:
 
     def _is_done(self, key: tuple[str, str, int]) -> bool:
         queries = (
-            f"SELECT 1 FROM measurement {_WHERE} AND kind <> 'reference'",  # noqa: S608 - what the index measured_once needs
-            *(() if key in self._retried else (f"SELECT 1 FROM failure {_WHERE}",)),  # noqa: S608
+            f"SELECT 1 FROM measurement {_WHERE} AND kind <> 'reference'",  # as the index measured_once has it
+            *(() if key in self._retried else (f"SELECT 1 FROM failure {_WHERE}",)),
         )
         return any(self._file.query(query, (self.quantity, *key)).fetchone() for query in queries)
 
     def _is_claimed(self, key: tuple[str, str, int]) -> bool:
-        row = self._file.query(f"SELECT * FROM claim {_WHERE}", (self.quantity, *key)).fetchone()  # noqa: S608
+        row = self._file.query(f"SELECT * FROM claim {_WHERE}", (self.quantity, *key)).fetchone()
         return row is not None and _alive(row)
 
     def _succeeded(self, kind: str, subject: str, replicate: int) -> None:
         if (kind, subject, replicate) in self._retried:
-            self._file.query(f"DELETE FROM failure {_WHERE}", (self.quantity, kind, subject, replicate))  # noqa: S608
+            self._file.query(f"DELETE FROM failure {_WHERE}", (self.quantity, kind, subject, replicate))
         self._release(kind, subject, replicate)
 
     def _release(self, kind: str, subject: str, replicate: int) -> None:
         self._claimed.discard((kind, subject, replicate))
-        self._file.query(f"DELETE FROM claim {_WHERE}", (self.quantity, kind, subject, replicate))  # noqa: S608
+        self._file.query(f"DELETE FROM claim {_WHERE}", (self.quantity, kind, subject, replicate))
 
 
 def _alive(claim: sqlite3.Row) -> bool:
@@ -287,7 +287,7 @@ def _alive(claim: sqlite3.Row) -> bool:
 
 
 def _started(process: psutil.Process) -> float:
-    """Return when a process started, in seconds since the machine did: no change of its clock moves that."""
+    """Return when a process started, in seconds since the machine did, which no change of its clock moves."""
     booted: float = psutil.boot_time()
     return float(process.create_time() - booted)
 

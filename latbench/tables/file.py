@@ -21,7 +21,7 @@ def checked(path: Path) -> Path:
     """Return the path of a table.
 
     Raises:
-        DataError: another ending than a table's.
+        DataError: the ending is not that of a table.
     """
     if path.suffix not in _FORMATS:
         raise DataError(f"{path} ends in neither {' nor '.join(_FORMATS)}: name it so, for example {path.stem}.parquet")
@@ -33,11 +33,11 @@ def read(path: Path, types: Callable[[Sequence[str]], Mapping[str, str]]) -> pa.
 
     Args:
         path: the file.
-        types: from the names of a CSV file's columns to what their texts are (``{"subject": "string"}``); those that it
-            does not name are what they look like.
+        types: maps the names of a CSV file's columns to their types (``{"subject": "string"}``); the type of other
+            columns is inferred.
 
     Raises:
-        DataError: no such file, not a table, or a table without rows.
+        DataError: the file does not exist, is not a table, or has no rows.
     """
     import pyarrow as pa
 
@@ -46,14 +46,14 @@ def read(path: Path, types: Callable[[Sequence[str]], Mapping[str, str]]) -> pa.
     except FileNotFoundError as error:
         raise DataError(f"no file {path}") from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no {path.suffix} table ({first_line(error)})") from error
+        raise DataError(f"{path} is not a {path.suffix} table ({first_line(error)})") from error
     if not table.num_rows:
-        raise DataError(f"{path} has no rows, only the names of its columns: write it again, or choose another")
+        raise DataError(f"{path} has column names but no rows: write it again, or choose another")
     return table
 
 
-def place(path: Path, index: int) -> str:
-    """Return where the row of an index is: the line of a CSV file as in an editor, or the row of a Parquet file."""
+def row_name(path: Path, index: int) -> str:
+    """Return what messages call the row of an index: the line of a CSV file as an editor counts, or a Parquet row."""
     if path.suffix != ".csv":
         return f"row {index + 1} of {path}"
     with path.open(newline="", encoding="utf-8", errors="replace") as stream:
@@ -108,7 +108,7 @@ def _write(table: pa.Table, content: pa.NativeFile, suffix: str) -> None:
 
 
 def _first_lines(stream: Iterator[str]) -> Iterator[int]:
-    """Yield the line that each row of a CSV file begins at: texts may hold line breaks, empty lines are no rows."""
+    """Yield the line at which each row of a CSV file begins: texts may hold line breaks, empty lines do not count."""
     reader = csv.reader(stream)
     line = 1
     for row in reader:

@@ -1,4 +1,4 @@
-"""A profile of known cost, without a device: what every architecture takes is a sum over its columns."""
+"""A profile of known cost, without a device: the value of every architecture is a sum over its columns."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def additive_profile(
     device: int = 0,
     space: SearchSpace | None = None,
 ) -> Profile:
-    """Return measurements of random architectures on a device that adds up what its operations take.
+    """Return measurements of random architectures on a device that adds up the costs of operations.
 
-    A column, or a product of columns that runs operations, takes 2.5 times what the operator table says of its
-    operations, give or take 10% that are its own, and every architecture 1 ms besides.
+    A column, or a product of columns that runs operations, takes 2.5 times the operator table's cost of its
+    operations, plus or minus 10% of its own, and every architecture takes 1 ms in addition.
 
     Args:
         n: architectures.
@@ -32,7 +32,7 @@ def additive_profile(
         noise: relative standard deviation of one measured value.
         duplicates: how many of the architectures are measured again.
         with_operations: whether the profile holds the operator table.
-        device: draws what operations take.
+        device: seed of the operations' costs.
         space: a space with operations; None is NAS-Bench-201.
     """
     space = SpaceSpec("nasbench201", {}).create() if space is None else space
@@ -43,7 +43,7 @@ def additive_profile(
     rows = tuple(Measurement(key, "operation", value, value, value) for key, value in table.items())
     expand = Expansion.of(Profile(space, conditions, rows).context(), len(space.columns))
     if expand.costs is None:
-        raise ValueError(f"{SpaceSpec.of(space)} has no operations to add up: give a space that has")
+        raise ValueError(f"{SpaceSpec.of(space)} has no operations to add up: give a space with operations")
     architectures = space.sample(n, seed=seed)
     own = machine.uniform(0.9, 1.1, expand.expanded_width)
     values = 1.0 + expand(space.encode(architectures)) @ (2.5 * expand.costs * own)

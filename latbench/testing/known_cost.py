@@ -1,4 +1,4 @@
-"""A predictor of known cost, without a profile: what an architecture takes is a sum over its columns."""
+"""A predictor of known cost, without a profile: its prediction is a sum over an architecture's columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class KnownCost:
     Args:
         space: whose encodings it takes.
         costs: of each column ``(columns,)``, in ms; None draws them from a fixed seed, 0 for columns named ``none``.
-        base: what every architecture takes, in ms.
+        base: what every architecture takes in addition, in ms.
     """
 
     unit = "ms"
@@ -32,7 +32,7 @@ class KnownCost:
         self.costs = np.asarray(drawn * worked if costs is None else costs, dtype=np.float64)
 
     def predict(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return what architectures take ``(n,)``, in ms."""
+        """Return predictions ``(n,)``, in ms."""
         return np.asarray(self.space.encode(architectures) @ self.costs + self.base)
 
     def module(self) -> nn.Module:

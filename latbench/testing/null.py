@@ -28,9 +28,9 @@ KERNEL_ELEMENT_MS = 0.002
 """What every element of its kernel costs in addition."""
 FAILURES = ("compile", "crash", "hang", "memory", "outputs", "run")
 UNITS, UNIT = "LATBENCH_NULL_UNITS", "LATBENCH_NULL_UNIT"
-"""Environment variables: the units of the backend's device, parted by blanks, and the one that a process measures."""
+"""Environment variables: the units of the backend's device, separated by blanks, and the one a process measures."""
 LAST_RUNS = 10
-"""So often runs a model that is to fail while it is timed."""
+"""How often a model runs that is to fail while it is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Script:
 
     Args:
         seed: everything random derives from it and from the models compiled before: a model that is measured again
-            in other company gets noise of its own.
+            beside other models gets noise of its own.
         noise: standard deviation of the logarithm of a run's time.
         session: standard deviation, likewise, of a factor that all runs of one compiled model share (memory layout).
         drift: standard deviation, likewise, of a factor that all models share: where it starts, and what it has
@@ -47,9 +47,9 @@ class Script:
         trend: relative change of that factor in a virtual second.
         preempted: share of the runs that another process interrupts, for 1 to 10 ms.
         fail: what happens to the models that `failing` names: ``compile`` raises CompileError, ``crash`` aborts the
-            process, ``hang`` never returns, ``memory`` wants more than there is, ``outputs`` computes something else,
+            process, ``hang`` never returns, ``memory`` needs more than there is, ``outputs`` computes something else,
             ``run`` raises MeasurementError after `LAST_RUNS` runs.
-        failing: a text that the names of failing models hold; all of them where it is empty.
+        failing: a text that the names of failing models contain; all models fail where it is empty.
     """
 
     seed: int = 0
@@ -66,7 +66,7 @@ class Script:
         """Read the options.
 
         Raises:
-            UsageError: an unknown option, or one that is not a number where it must be.
+            UsageError: an option is unknown, or is not a number and must be.
         """
         script = asdict(cls())
         check_options(NullBackend.name, options, {key: FAILURES if key == "fail" else () for key in script})
@@ -109,11 +109,11 @@ class NullBackend:
         return [(name, {UNIT: name}) for name in names]
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
-        """Do what the script says.
+        """Compile the model, or fail as the script says.
 
         Raises:
-            UsageError: an unknown option, or another precision than fp32.
-            CompileError: the script wants it.
+            UsageError: an option is unknown, or the precision is not fp32.
+            CompileError: the script says so.
         """
         script = Script.parse(options.options)
         if options.precision != "fp32":
@@ -193,7 +193,7 @@ class CompiledNull:
         return len(self._model.onnx) / 2**20 * math.exp(self._script.noise * self._rng.standard_normal())
 
     def outputs(self) -> list[NDArray[Any]]:
-        """Return what the module, or the ONNX file, computes; or what is wrong, if the script says so."""
+        """Return what the module, or the ONNX file, computes; or wrong outputs, if the script says so."""
         outputs = self._model.reference_outputs() if self._model.has_module else _evaluate(self._model)
         return [output + 1 for output in outputs] if self._fail == "outputs" else outputs
 

@@ -39,7 +39,7 @@ class PredictorSuite:
     known_gaps: ClassVar[Mapping[str, str]] = {}
 
     def create(self) -> Any:
-        """Return the predictor under test, unfitted."""
+        """Return the predictor under test, not fitted."""
         return configure(PREDICTORS, self.predictor, self.quick)
 
     def sources(self) -> tuple[Profile, ...]:
@@ -102,7 +102,7 @@ class PredictorSuite:
             estimator.fit(profile.X[:, 1:], profile.y, context=profile.context(self.sources()))
 
     def test_it_learns_a_sum(self) -> None:
-        """Latency is close to a sum: who misses a noiseless one by 5% after 200 architectures learns too slowly."""
+        """Latency is close to a sum: a predictor off by 5% after 200 noiseless architectures learns too slowly."""
         test = additive_profile(300, seed=1)
         error = np.abs(self.fit(additive_profile(200)).predict(test.X) / test.y - 1).mean()
         assert error < 0.05 < np.abs(test.y.mean() / test.y - 1).mean()

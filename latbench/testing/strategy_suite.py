@@ -54,7 +54,7 @@ class StrategySuite:
         return Problem(space, Classification(_images(8)) if task is None else task, (objective,), seed=seed)
 
     def median(self) -> float:
-        """Return what half of the space's architectures take at most, in ms."""
+        """Return the median cost of the space's architectures, in ms."""
         space = self.space()
         return float(np.median(KnownCost(space).predict(space.sample(200, seed=0))))
 

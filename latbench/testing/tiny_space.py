@@ -32,7 +32,7 @@ class TinySpace(NasBench201Space):
         return NasBench201Cell(tuple(operations))
 
     def cross(self, first: NasBench201Cell, second: NasBench201Cell, *, seed: int) -> NasBench201Cell:
-        """Return a cell each of whose edges is one of its parents'."""
+        """Return a cell that takes each edge from one of its parents."""
         mothers = np.random.default_rng(seed).integers(2, size=len(EDGES))
         pairs = zip(first.operations, second.operations, mothers, strict=True)
         return NasBench201Cell(tuple(one if mother else other for one, other, mother in pairs))

@@ -1,1 +1,1 @@
-"""Measure one model of a user's: sessions in turns, in a process of their own, and a record of what they found."""
+"""Measure one model: sessions in turns, in a process of their own, and a record of what they found."""

@@ -26,13 +26,13 @@ class Inspection:
     """What a compiled model shows besides its latency.
 
     Args:
-        percentiles: of back-to-back calls, in ms on the target's own clock, by name: ``"p50"``, ``"p90"``, ``"p99"``.
+        percentiles: of back-to-back calls, in ms on the device's own clock, by name: ``"p50"``, ``"p90"``, ``"p99"``.
             One that needs more calls is left out.
         calls: how many calls they are from.
         memory_mib: see `memory_of`; None where nothing measures it.
         memory_of: ``"model"``: what the runtime says that the model holds (`latbench.backend.HasMemory`);
             ``"process"``: what this process grew by, from before compiling to after the first runs. Empty for None.
-        operators: what each operator takes; empty where the runtime does not say, or was not asked.
+        operators: the time of each operator; empty where the runtime does not tell, or was not asked.
     """
 
     percentiles: Mapping[str, float]
@@ -48,9 +48,9 @@ def inspect_model(
     """Compile a model once more and inspect it.
 
     Args:
-        model: the backend has compiled it before, so that whatever the process loads once for it is already loaded.
+        model: one that the backend has compiled before, so that what a process loads once is already loaded.
         backend: compiles it.
-        options: how.
+        options: how it is compiled.
         with_operators: whether to profile its operators.
 
     Raises:

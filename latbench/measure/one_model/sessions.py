@@ -1,6 +1,6 @@
 """Measure one model, on one backend or several.
 
-No reference rides along that could separate the machine's drift from the model, and drift may be slower than a session
+No reference is measured beside the model to tell the machine's drift from it, and drift may be slower than a session
 is long. So each backend gets several short sessions, in turns with the others, each of which compiles afresh. The
 interval comes from how far they disagree, which includes memory layout and the drift between them.
 """
@@ -78,7 +78,7 @@ def measure_model(
     is_backend = isinstance(given, str) or all(hasattr(given, method) for method in plugins.BACKENDS.methods)
     if given is not None and (backend if is_backend else inputs) is not None:
         word = "backend" if is_backend else "inputs"
-        raise UsageError(f"{word} is given twice, behind the model and as {word}=: leave one out")
+        raise UsageError(f"{word} is given twice, after the model and as {word}=: leave one out")
     found = _backend(cast("str | Backend", given) if is_backend else backend or "onnxruntime")
     opened = as_model(model, inputs if is_backend or given is None else cast("Samples", given))
     (result,) = _in_turns(opened, {found.name: found}, options or CompileOptions(), settings, seed=seed).values()
@@ -92,10 +92,10 @@ def _backend(backend: str | Backend) -> Backend:
         built: Backend = plugins.configure(plugins.BACKENDS, backend, {})
         return built
     if isinstance(backend, type):
-        raise UsageError(f"{backend.__name__} is a class: give an object of it, {backend.__name__}()")
+        raise UsageError(f"{backend.__name__} is a class: give an instance, {backend.__name__}()")
     if not all(hasattr(backend, method) for method in plugins.BACKENDS.methods):
         raise UsageError(
-            f"backend is of type {type(backend).__name__}: give the name of one, and samples of the model as inputs="
+            f"backend is of type {type(backend).__name__}: give a backend or its name, and samples as inputs="
         )
     return backend
 
@@ -121,22 +121,22 @@ def measure_on_backends(
         settings: how each of the sessions measures.
         seed: recorded.
         with_operators: whether to profile the operators, where a backend can.
-        notify: is told the phases of each session.
+        notify: called with the phases of each session.
     """
     options = options or CompileOptions()
     results: dict[str, ModelRecord | Refusal] = {}
-    targets: dict[str, Backend] = {}
+    engines: dict[str, Backend] = {}
     for name in backends:
         try:
-            targets[name] = plugins.configure(plugins.BACKENDS, name, {})
+            engines[name] = plugins.configure(plugins.BACKENDS, name, {})
         except LatbenchError as error:
             results[name] = Refusal(name, error)
     inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
-    for name, result in _in_turns(model, targets, options, settings, seed=seed, notify=notify).items():
+    for name, result in _in_turns(model, engines, options, settings, seed=seed, notify=notify).items():
         if isinstance(result, Refusal):
             results[name] = result
             continue
-        inspection = inspect_model(model, targets[name], options, with_operators=with_operators)
+        inspection = inspect_model(model, engines[name], options, with_operators=with_operators)
         # The record says what loads the backend again: for a class that is not installed, that is not its name.
         results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
     return [results[name] for name in dict.fromkeys(backends)]

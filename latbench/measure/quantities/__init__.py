@@ -37,7 +37,7 @@ def quantity_like(conditions: Conditions) -> Quantity:
     """Return the quantity that gives measurements which can be compared with those of `conditions`.
 
     Raises:
-        UsageError: it is none that can be measured here.
+        UsageError: that quantity cannot be measured.
     """
     if conditions.quantity not in QUANTITIES:
         raise UsageError(f"{conditions.quantity} cannot be measured: choose one of {', '.join(QUANTITIES)}")

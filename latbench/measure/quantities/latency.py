@@ -26,7 +26,7 @@ ACCELERATOR_SESSION_SIZE = 29
 
 @dataclass(frozen=True, slots=True)
 class LatencyQuantity:
-    """Milliseconds of one inference, on the target's own clock. See `latbench.measure.quantity.Quantity`."""
+    """Milliseconds of one inference, on the device's own clock. See `latbench.measure.quantity.Quantity`."""
 
     name: ClassVar[str] = "latency"
     unit: ClassVar[str] = "ms"
@@ -35,7 +35,7 @@ class LatencyQuantity:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LatencyQuantity:
-        """Read the fields: there are none."""
+        """Return the quantity: it has no fields."""
         return cls(**values)
 
     def check(self, device: Device, settings: Settings) -> None:

@@ -43,14 +43,14 @@ class MemoryQuantity:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> MemoryQuantity:
-        """Read the fields: there are none."""
+        """Return the quantity: it has no fields."""
         return cls(**values)
 
     def check(self, device: Device, settings: Settings) -> None:
         """Refuse nothing yet: only a compiled model says whether its runtime tells its memory."""
 
     def session_size(self, device: Device) -> int:
-        """Return how many workloads share a session: one where the process may stand in, so that it holds no other."""
+        """Return how many workloads share a session: one on a CPU, so that the process holds no other."""
         return 1 if device.kind == "cpu" else SESSION_SIZE
 
     def max_seconds(self, settings: Settings, workloads: int) -> float:

@@ -71,12 +71,12 @@ class Workers:
         environment: Mapping[str, str] | None = None,
         cores: Collection[int] = (),
     ) -> RunningSession[Result_co]:
-        """Start a session: it compiles, on cores that no session is timed on, and then waits to be asked for.
+        """Start a session: it compiles on cores that no session is timed on, then waits for `RunningSession.result`.
 
         Args:
-            request: what it does.
-            environment: variables that it has besides those of this process.
-            cores: those that it may use; none says all.
+            request: what to run.
+            environment: variables to set besides those of this process.
+            cores: those that it may use; an empty set allows all.
         """
         ours, theirs = socket.socketpair()
         with theirs, self._lock:

@@ -1,4 +1,4 @@
-"""What worker processes build a backend from: a name, or a backend that they can build equally."""
+"""What worker processes build a backend from: a name, or an object that they can build in the same way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def backend_name(backend: str | Backend) -> str:
     name = plugins.spelling(plugins.BACKENDS, plugin)
     known: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(backend) if dataclasses.is_dataclass(backend) else ()
     fields = {field.name: field for field in known}
-    # What another constructor made of its arguments, nothing tells.
+    # Nothing tells what any other constructor made of its arguments.
     changed = [name for name in inspect.signature(plugin).parameters if _differs(backend, fields.get(name))]
     if changed:
         raise UsageError(
@@ -37,7 +37,7 @@ def backend_name(backend: str | Backend) -> str:
 
 
 def _differs(backend: Backend, field: dataclasses.Field[Any] | None) -> bool:
-    """Whether a field may not be what it is by default."""
+    """Whether a field may differ from its default."""
     if field is None:
         return True
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()

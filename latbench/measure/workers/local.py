@@ -17,8 +17,8 @@ from latbench.measure.workers import RunningSession, Workers
 class LocalExecutor:
     """Runs sessions in processes of this machine. See `latbench.executor.Executor`. A context manager.
 
-    Equal devices share the machine's cores evenly, so that what one of them times is not disturbed by the others; of
-    more devices than there are cores for, the first are used.
+    Equal devices share the machine's cores evenly, so that none disturbs what another one times; where there
+    are more devices than cores for them, the first ones are used.
 
     Args:
         timeout: seconds that one model may take to compile, and that timing may exceed its own limit.
@@ -39,12 +39,12 @@ class LocalExecutor:
         self._workers.__exit__(kind, error, trace)
 
     def renew(self) -> None:
-        """Fork what starts from now on from another process."""
+        """Fork the sessions that start from now on from a new process."""
         self._workers.__exit__(None, None, None)
         self._workers = Workers().__enter__()
 
     def places(self, request: Request[Sequence[Place]]) -> list[Place]:
-        """Ask for the places in a worker, and for each of several once more in an environment of its own.
+        """Ask for the places in a worker; where there are several, ask for each again in its own environment.
 
         Raises:
             LatbenchError: what the request raises.

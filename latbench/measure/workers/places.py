@@ -89,7 +89,7 @@ class PlacesRequest:
         return [Place(**{**place, "device": Device(**place["device"])}) for place in values]
 
     def _told(self, ask: Callable[[], Answer]) -> Answer:
-        """Return what the backend answers; a stranger's may raise anything."""
+        """Return what the backend answers; a stranger's backend may raise anything."""
         try:
             return ask()
         except LatbenchError:

@@ -44,7 +44,7 @@ class StructureRequest:
 
     @property
     def threads(self) -> int:
-        """Nothing runs."""
+        """Timing needs none."""
         return 1
 
     @property
@@ -63,7 +63,7 @@ class StructureRequest:
         return cls(SpaceSpec(**values["space"]), values["batch"], values["operations"])
 
     def run(self, notify: Notify) -> StructureResult:
-        """Build the references in this process and look."""
+        """Build the references in this process and read their structure."""
         space = self.space.create()
         try:
             found = [self._found(space, subject) for subject in references(space)]

@@ -1,4 +1,4 @@
-"""Predictors side by side: the same splits, several seeds and training sizes, the noise floor beside."""
+"""Predictors side by side: the same splits, several seeds and training sizes, beside the noise floor."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def compare(
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: one that is no regressor, has nothing to learn from, or fails.
+        UsageError: a predictor is not a regressor, has nothing to learn from, or fails.
         DataError: too few architectures for the sizes, no seed, or a source of another space, quantity or unit.
     """
     if seeds < 1:
@@ -122,7 +122,7 @@ def compare(
     floor, test_size = noise_floor(profile.duplicates), min(len(split.test) for split in splits)
     notes = [*_notes(test_size, floor), *notes]
     if context.costs is None and profile.has_operations:
-        notes.append("no operator table: predictors do without the costs of operations (latbench profile --operators)")
+        notes.append("no operator table: predictors learn without operations' costs (latbench profile --operators)")
     return Comparison(tuple(rows), floor, test_size, seeds, tuple(notes))
 
 
@@ -159,7 +159,7 @@ def held_out(
     seed: int = 0,
     sources: Sequence[Profile] = (),
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Return the measured values ``(n,)`` of one split's test architectures, and what each predictor says of them.
+    """Return the measured values ``(n,)`` of one split's test architectures, and what each predictor predicts for them.
 
     Args:
         profile: as for `compare`.
@@ -170,7 +170,7 @@ def held_out(
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: one that is no regressor, or that fails.
+        UsageError: a predictor is not a regressor, or fails.
         DataError: too few architectures for the size, or a source as for `compare`.
     """
     split = split_by_group(profile.groups, [train_size], seed=seed)

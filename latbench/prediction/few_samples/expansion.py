@@ -1,6 +1,6 @@
-"""An encoding followed by the products of columns that decide together: what lines on measured operations see.
+"""An encoding followed by the products of columns that decide together: the input of lines on measured operations.
 
-Whoever keeps an `Expansion` needs nothing else of a context to predict.
+A predictor that keeps its `Expansion` needs nothing else of a context to predict.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from latbench.prediction.few_samples.regression import Matrix
 from latbench.predictor import Context
 
 _ONE = -1
-"""Fills up short products: the number of a column of ones that stands after the last."""
+"""Fills up short products: the index of a column of ones after the last."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +25,8 @@ class Expansion:
     Args:
         width: columns of an encoding.
         products: the columns of each product ``(products, factors)``, filled up with -1.
-        groups: the group of each expanded column, a product's made of its columns'; None knows none.
-        costs: the measured cost of each expanded column, 0 where nothing runs; None knows none.
+        groups: the group of each expanded column, a product's joined from its columns'; None where they are not known.
+        costs: the measured cost of each expanded column, 0 where nothing runs; None where they are not known.
     """
 
     width: int
@@ -39,7 +39,7 @@ class Expansion:
         """Return the expansion of encodings with `width` columns.
 
         Raises:
-            ValueError: the context is of another number of columns.
+            ValueError: the context has another number of columns.
         """
         if context is None:
             return cls(width, np.empty((0, 1), dtype=np.int64))
@@ -83,5 +83,5 @@ def checked_products(array: NDArray[Any], width: int) -> NDArray[np.int64]:
     if array.ndim != 2 or array.dtype != np.int64 or not array.shape[1]:
         raise ValueError("products are integers (products, factors)")
     if not ((array >= _ONE) & (array < width)).all():
-        raise ValueError(f"a product has a factor that is none of {width} columns")
+        raise ValueError(f"a product has a factor outside the {width} columns")
     return array

@@ -18,9 +18,9 @@ class LineModule(nn.Module):
     A product of relaxed columns is the expected product of columns that are drawn independently.
 
     Args:
-        expansion: what follows the columns.
-        coef: what each expanded column adds.
-        intercept: what an encoding of zeros gets.
+        expansion: appends the products of columns.
+        coef: what each expanded column adds ``(expanded_width,)``.
+        intercept: the prediction for an encoding of zeros.
     """
 
     def __init__(self, expansion: Expansion, coef: NDArray[Any], intercept: float) -> None:
@@ -31,7 +31,7 @@ class LineModule(nn.Module):
         self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
 
     def forward(self, encoding: Tensor) -> Tensor:
-        """Return the line's predictions."""
+        """Return the line's predictions ``(...)``."""
         if self.has_products:
             factors = pad(encoding, (0, 1), value=1.0)[..., self.get_buffer("products")]
             encoding = torch.cat([encoding, factors.prod(dim=-1)], dim=-1)

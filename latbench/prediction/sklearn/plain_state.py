@@ -33,7 +33,7 @@ _STATE: dict[type, dict[str, int]] = {
     preprocessing.MaxAbsScaler: {"scale_": 1},
     preprocessing.RobustScaler: {"center_": 1, "scale_": 1},
 }
-"""What each kind predicts or scales with: 0 for a number, 1 for a value a column, 2 for one a pair of columns."""
+"""What each kind predicts or scales with: 0 for a number, 1 for a value per column, 2 for one per pair of columns."""
 _STATE[linear_model.BayesianRidge] |= {"alpha_": 0, "sigma_": 2, "X_offset_": 1}
 
 _KINDS: dict[str, type] = {kind.__name__: kind for kind in (*_STATE, *TREES, GaussianProcessRegressor, Pipeline)}
@@ -44,7 +44,7 @@ def describe(regressor: Any) -> Any:
     """Return a regressor, fitted or not, as its keywords: values for JSON.
 
     Raises:
-        ValueError: it is none of the kinds that can be written; the message says why.
+        ValueError: it is not of a kind that can be written; the message says why.
     """
     value = regressor
     if isinstance(value, np.generic | np.ndarray):
@@ -54,9 +54,9 @@ def describe(regressor: Any) -> Any:
     if isinstance(value, list | tuple):
         return [describe(each) for each in value]
     if type(value) not in _KINDS.values():
-        raise ValueError(f"{type(value).__name__} is none of {WRITABLE}, and no plain keyword of one")
+        raise ValueError(f"{type(value).__name__} is not among {WRITABLE}, nor a plain keyword of one")
     if getattr(value, "normalize_y", False):
-        raise ValueError("normalize_y is true, and labels are standardised already")
+        raise ValueError("normalize_y is true, although labels are standardised already")
     if type(value) in TREES and getattr(value, "init", None) is not None:
         raise ValueError("its trees start from another predictor (init)")
     params = {name: describe(each) for name, each in value.get_params(deep=False).items()}
@@ -64,7 +64,7 @@ def describe(regressor: Any) -> Any:
 
 
 def to_arrays(estimator: StandardisedLabels) -> Arrays:
-    """Return what a regressor has learnt that `describe` can tell."""
+    """Return what a regressor that `describe` accepts has learnt."""
     labels = np.array([estimator.mean_, estimator.scale_])
     return {"labels": labels, **_arrays(estimator.regressor_, "")}
 
@@ -73,7 +73,7 @@ def restore(keywords: Any, arrays: Arrays, columns: int) -> StandardisedLabels:
     """Return the regressor of `describe` and `to_arrays`, from values that may come from anybody.
 
     Raises:
-        Exception: the values are not such.
+        Exception: the values do not describe a regressor.
     """
     restored = StandardisedLabels(_value(keywords))
     restored.mean_, restored.scale_ = map(float, _numbers(arrays["labels"], (2,)))
@@ -125,7 +125,7 @@ def _fitted(estimator: Any, arrays: Arrays, columns: int) -> Any:
 
 def _numbers(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.floating]:
     if array.dtype.kind != "f" or array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"an array is no finite numbers of the shape {shape}")
+        raise ValueError(f"an array does not hold finite numbers of shape {shape}")
     return array
 
 

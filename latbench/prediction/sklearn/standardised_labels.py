@@ -49,7 +49,7 @@ class StandardisedLabels(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return predictions ``(n,)``, or with `return_std` a pair: these and their standard deviations ``(n,)``.
 
         Raises:
-            TypeError: the regressor knows no standard deviation.
+            TypeError: the regressor gives no standard deviations.
         """
         if return_std:
             mean, std = self.regressor_.predict(X, return_std=True)

@@ -36,10 +36,10 @@ class TreeEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """What a fitted tree, forest or boosted ensemble of scikit-learn predicts: a constant plus one leaf of each tree.
 
     Attributes:
-        arrays_: ``constant`` ``(1,)`` is what is added to the leaves, ``columns`` ``(1,)`` counts an encoding's, and
+        arrays_: ``constant`` ``(1,)`` is added to the leaves, ``columns`` ``(1,)`` is the width of an encoding, and
             ``roots`` ``(trees,)`` are the nodes to start from. Of each node, ``feature`` is the column that it
-            compares, ``threshold`` what goes left at most, ``children`` ``(nodes, 2)`` the nodes on the left and on the
-            right, of higher numbers (a leaf is its own), and ``value`` what a leaf adds.
+            compares, ``threshold`` the largest value that goes left, ``children`` ``(nodes, 2)`` the indices of the
+            left and right nodes, higher than its own (a leaf points to itself), and ``value`` what a leaf adds.
     """
 
     @classmethod
@@ -78,7 +78,7 @@ class TreeEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             TypeError: always.
         """
-        raise TypeError("these trees are grown: fit the regressor that they come from")
+        raise TypeError("these trees are fitted already: fit the regressor that they come from")
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings ``(n, columns)``."""
@@ -107,7 +107,7 @@ class TreeEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Take over trees, perhaps from a file.
 
         Raises:
-            ValueError: they are not such arrays, an index is out of range, or a path does not end in a leaf.
+            ValueError: the arrays are missing or misshapen, an index is out of range, or a path does not end in a leaf.
         """
         _check(arrays)
         self.arrays_ = dict(arrays)
@@ -117,14 +117,14 @@ class TreeEnsemble(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _check(arrays: Arrays) -> None:
     if arrays.keys() != _DTYPES.keys():
-        raise ValueError(f"an ensemble of trees is the arrays {', '.join(_DTYPES)}")
+        raise ValueError(f"an ensemble of trees has the arrays {', '.join(_DTYPES)}")
     count = arrays["value"].size
     shapes: dict[str, tuple[int, ...]] = {"constant": (1,), "columns": (1,)}
     shapes |= {"roots": (arrays["roots"].size,), "children": (count, 2)}
     for name, dtype in _DTYPES.items():
         array, shape = arrays[name], shapes.get(name, (count,))
         if (array.dtype, array.shape) != (dtype, shape):
-            raise ValueError(f"the trees' {name} is no array {shape} of {dtype}")
+            raise ValueError(f"the trees' {name} is not an array {shape} of {dtype}")
     nodes = np.arange(count)[:, None]
     children, feature, roots = arrays["children"], arrays["feature"], arrays["roots"]
     leaf = (children == nodes).all(axis=1, keepdims=True)
@@ -133,4 +133,4 @@ def _check(arrays: Arrays) -> None:
     if not (((feature >= 0) & (feature < arrays["columns"])).all() and ((roots >= 0) & (roots < count)).all()):
         raise ValueError("a tree has an index out of range")
     if not all(np.isfinite(arrays[name]).all() for name in ("constant", "value", "threshold")):
-        raise ValueError("a tree holds what is not a number")
+        raise ValueError("a tree holds a value that is not a number")

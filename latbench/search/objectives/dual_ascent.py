@@ -18,7 +18,7 @@ class DualAscent(nn.Module):
     Dual ascent (Boyd et al., "Distributed Optimization ... via the Alternating Direction Method of Multipliers", 2011,
     section 2.1) on ``relu(expected / target - 1) <= 0``: no trade-off between task and latency has to be guessed. The
     multiplier starts at 0, so that the penalty takes over no faster than the alphas can follow; it is a buffer, so a
-    checkpoint of the loop holds it. In evaluation mode it rests.
+    checkpoint of the loop holds it. In evaluation mode it stays as it is.
 
     Args:
         loss: a latency loss with a hinge.
@@ -38,7 +38,7 @@ class DualAscent(nn.Module):
                 'give LatencyLoss(..., target=..., penalty="hinge")'
             )
         if not 0 <= rate < math.inf:
-            raise UsageError(f"the rate of the dual ascent is {rate}: give a number of at least 0")
+            raise UsageError(f"the rate of the dual ascent is {rate}: give a number that is at least 0")
         self.loss, self.rate = loss, rate
         self.register_buffer("multiplier", torch.zeros(()))
 

@@ -24,7 +24,7 @@ Penalty = Literal["linear", "hinge"]
 TensorLike = Tensor | NDArray[Any] | Sequence[float]
 
 WEIGHTS_TOLERANCE = 1e-4
-"""How far the weights of sub-graphs may be from a sum of 1: a softmax in half precision is that exact."""
+"""How far the sum of sub-graphs' weights may be from 1: a softmax in half precision is that exact."""
 
 
 class SpacePredictor(Protocol):
@@ -50,7 +50,7 @@ class SpacePredictor(Protocol):
 
 
 class LatencyLoss(nn.Module):
-    """A penalty on what a predictor expects of the alphas, or of the encodings that a loop has, without a unit.
+    """A penalty, without a unit, on what a predictor predicts for alphas or for the encodings that a loop runs.
 
     ``"linear"`` is ``weight * expected / target``. Without a target the predictor's value at uniform alphas takes its
     place, so that a weight means the same on every device. ``"hinge"`` is ``weight * relu(expected / target - 1)``:
@@ -75,9 +75,9 @@ class LatencyLoss(nn.Module):
 
     Raises:
         TypeError: the predictor is not differentiable.
-        UsageError: no predictor, an unknown penalty, a hinge without target, a target or temperature that is not
-            positive, a negative weight; without a target, also a space without relaxation, or a predictor that expects
-            nothing positive at uniform alphas.
+        UsageError: `predictor` is not one, the penalty is unknown, a hinge has no target, a target or temperature is
+            not positive, or the weight is negative; without a target, also a space without relaxation, or a predictor
+            whose value at uniform alphas is not positive.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class LatencyLoss(nn.Module):
             if value is not None and not (_is_finite(value) and value > 0):
                 raise UsageError(f"{name} is {value!r}: give a positive number")
         if not (_is_finite(weight) and weight >= 0):
-            raise UsageError(f"weight is {weight!r}: give a number of at least 0")
+            raise UsageError(f"weight is {weight!r}: give a number that is at least 0")
         self.space = predictor.space
         self.unit = predictor.unit
         self.weight = weight
@@ -117,7 +117,7 @@ class LatencyLoss(nn.Module):
         self.reference = target if target is not None else self._value_at_uniform_alphas()
 
     def expected(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return what the predictor expects of the alphas, a scalar in `unit`.
+        """Return the prediction at the expected encoding of alphas, a scalar in `unit`.
 
         Raises:
             ShapeError: the alphas do not have the relaxation's `shapes`.
@@ -151,8 +151,8 @@ class LatencyLoss(nn.Module):
                 of early exits. Gradients reach them too.
 
         Raises:
-            ShapeError: encodings of another width, or not one weight for each.
-            UsageError: weights that are negative, or not 1 in all.
+            ShapeError: the encodings have another width, or there is not one weight for each.
+            UsageError: a weight is negative, or their sum is not 1.
         """
         ratio = self.value(encoding, weights) / self.reference
         return self.weight * (torch.relu(ratio - 1) if self.penalty == "hinge" else ratio)
@@ -185,8 +185,8 @@ class LatencyLoss(nn.Module):
             value = float(self.expected([torch.zeros(shape) for shape in self.relaxation.shapes]))
         if not (math.isfinite(value) and value > 0):
             raise UsageError(
-                f"the predictor expects {value:.4g} {self.unit} at uniform alphas, which no penalty can be relative "
-                f"to: give a target, LatencyLoss(..., target=<{self.unit}>)"
+                f"the predictor expects {value:.4g} {self.unit} at uniform alphas, and no penalty can be relative to "
+                f"that: give a target, LatencyLoss(..., target=<{self.unit}>)"
             )
         return value
 
@@ -205,7 +205,7 @@ def _check_predictor(predictor: Any) -> None:
         raise UsageError(f"LatencyLoss takes a predictor, not a path: LatencyLoss(latbench.load_predictor({path!r}))")
     if not all(hasattr(predictor, name) for name in ("space", "unit", "module")):
         raise UsageError(
-            f"{type(predictor).__name__!r} is no predictor with a space, a unit and a module(): "
+            f"{type(predictor).__name__!r} is not a predictor with a space, a unit and a module(): "
             "fit one with latbench.fit, or load one with latbench.load_predictor"
         )
 
@@ -221,7 +221,7 @@ def _checked_weights(weights: Tensor, encoding: Tensor) -> Tensor:
         if not (lowest >= 0 and abs(total - 1) <= WEIGHTS_TOLERANCE):
             raise UsageError(
                 f"the weights of the encodings sum to {total:.6g} and the lowest is {lowest:.6g}: "
-                "give probabilities, at least 0 and 1 in all"
+                "give probabilities, each at least 0, that sum to 1"
             )
     return weights
 

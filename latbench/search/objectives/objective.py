@@ -39,8 +39,8 @@ class Objective:
 
     Args:
         predictor: as `latbench.fit` and `latbench.load_predictor` return it.
-        target: what an architecture may take, in the predictor's unit; None asks for nothing, and the loss watches.
-        form: penalty of the loss: ``"hinge"``, nothing at or below the target, or ``"linear"``.
+        target: what an architecture may take, in the predictor's unit; None for no target: the loss then has weight 0.
+        form: penalty of the loss: ``"hinge"``, which is 0 at or below the target, or ``"linear"``.
 
     Raises:
         UsageError: an unknown form, or a target that is not positive.
@@ -81,23 +81,23 @@ class Objective:
         Args:
             score: of each architecture ``(n,)``, or one for all; at least 0, higher is better.
             architectures: what the scores belong to.
-            exponents: ``w`` up to the target and above it: `SOFT`, `HARD`, or your own, none of them positive.
+            exponents: ``w`` up to the target and above it, each at most 0: `SOFT`, `HARD`, or your own.
 
         Raises:
-            UsageError: no target, a negative score, a positive exponent, or a predictor that predicts 0 or less.
+            UsageError: there is no target, a score is negative, an exponent is positive, or a prediction is 0 or less.
         """
         if self.target is None:
             raise UsageError("a reward is relative to a target: give Objective(predictor, target=...)")
         scores = np.asarray(score, dtype=np.float64)
         if not (scores >= 0).all():
-            raise UsageError(f"a reward multiplies scores of at least 0, not {scores.min()}: shift the score")
+            raise UsageError(f"a score is {scores.min()}, and a reward multiplies scores: shift them to at least 0")
         if max(exponents) > 0:
-            raise UsageError(f"the exponents {exponents} reward what is slower: give numbers of at most 0")
+            raise UsageError(f"the exponents {exponents} reward slower architectures: give numbers that are at most 0")
         ratio = self.predicted(architectures) / self.target
         if not (ratio > 0).all():
             raise UsageError(
-                f"the predictor says {ratio.min() * self.target:.4g} {self.predictor.unit}, to which no reward can be "
-                "relative: fit it again"
+                f"the predictor predicts {ratio.min() * self.target:.4g} {self.predictor.unit}, and a reward needs "
+                "positive predictions: fit it again"
             )
         return np.asarray(scores * ratio ** np.where(ratio <= 1, *exponents))
 
@@ -106,11 +106,11 @@ class Objective:
 
         Args:
             architectures: architectures of the predictor's space.
-            confidence: probability, between 0 and 1, with which the target must be met; needs a predictor that knows
-                the standard deviation of its predictions. None goes by the prediction alone.
+            confidence: probability, between 0 and 1, with which the target must be met; needs a predictor that gives
+                standard deviations. None compares the prediction alone.
 
         Raises:
-            UsageError: a confidence that is no such probability, or a predictor without deviations.
+            UsageError: the confidence is not such a probability, or the predictor gives no standard deviations.
         """
         if self.target is None:
             return np.ones(len(architectures), dtype=bool)
@@ -120,7 +120,7 @@ class Objective:
             raise UsageError(f"confidence is {confidence}: give a probability between 0 and 1")
         if "return_std" not in inspect.signature(self.predictor.predict).parameters:
             raise UsageError(
-                "the predictor does not know the standard deviation of its predictions: "
+                "the predictor gives no standard deviations of its predictions: "
                 "ask without a confidence, or fit one whose predict takes return_std"
             )
         predict: Any = self.predictor.predict
@@ -128,5 +128,5 @@ class Objective:
         return np.asarray(mean + NormalDist().inv_cdf(confidence) * deviation <= self.target)
 
     def predicted(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return what the predictor says of architectures ``(n,)``, in its unit."""
+        """Return the predictions ``(n,)`` for architectures, in the predictor's unit."""
         return np.asarray(self.predictor.predict(architectures), dtype=np.float64)

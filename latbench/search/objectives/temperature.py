@@ -13,7 +13,7 @@ from latbench.errors import UsageError
 class Temperature(nn.Module):
     """A geometric schedule: every step multiplies the temperature by the same factor.
 
-    Where it stands is a buffer, so a checkpoint of the loop holds it.
+    The current temperature is a buffer, so a checkpoint of the loop holds it.
 
     Args:
         start: temperature before the first step.
@@ -21,7 +21,7 @@ class Temperature(nn.Module):
         steps: steps in all, at least 1.
 
     Raises:
-        UsageError: a temperature that is not positive, or no steps.
+        UsageError: a temperature is not positive, or there are no steps.
     """
 
     done: Tensor

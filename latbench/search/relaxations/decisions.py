@@ -19,13 +19,13 @@ Condition = tuple[int, tuple[int, ...]] | None
 
 
 class Decisions(Generic[A_co]):
-    """A softmax for each decision; one that may be inactive weighs as much as the options that make it active.
+    """A softmax for each decision; one that may be inactive weighs as much as the options that activate it.
 
-    An encoding has for each decision its options, and after them, where there is a condition, how inactive it is.
+    An encoding has the options of each decision and, after them where there is a condition, how inactive it is.
 
     Args:
         options: how many options each decision has.
-        conditions: of each decision.
+        conditions: the condition of each decision, or None.
         decode: gives the architecture of an encoding in which every decision takes one option or is inactive.
     """
 
@@ -64,7 +64,7 @@ def conditional_encoding(weights: Sequence[Tensor], conditions: Sequence[Conditi
 
     Args:
         weights: of each decision's options ``(..., options)``, as if it were active; they sum to 1.
-        conditions: of each decision.
+        conditions: the condition of each decision, or None.
 
     Returns:
         The encoding ``(..., columns)``.

@@ -1,4 +1,4 @@
-"""What relaxations draw with: one-hot choices, and values whose gradient is that of other ones."""
+"""How relaxations draw: one-hot choices, and values that have the gradient of other ones."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
 
 
 def safe_softmax(logits: Tensor) -> Tensor:
-    """Return the softmax over the last dimension; of a row of -inf alone the uniform one, without a gradient."""
+    """Return the softmax over the last dimension; a row of -inf alone gives a uniform one, without a gradient."""
     pruned = torch.isneginf(logits).all(dim=-1, keepdim=True)
     return torch.where(pruned, 0.0, logits).softmax(dim=-1)

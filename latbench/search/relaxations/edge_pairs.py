@@ -21,14 +21,14 @@ class EdgePairs(Generic[A_co]):
     """A softmax over the pairs of each node's incoming edges, beside one over every edge's operations.
 
     The expected encoding is ``P(edge in the drawn pair) x P(operation)``, the rest on ``none``. Where DARTS reads a
-    node's edges off the operations' strengths, here what an edge does and whether it is kept are learnt apart.
+    node's edges off the operations' strengths, here what an edge does and whether it is kept are learnt separately.
 
     The parameters are, for each cell, logits of the operations ``(edges, operations - 1)``, ``none`` left out; then,
     for each cell and node, logits of the pairs ``(pairs,)`` in the order of `itertools.combinations`. An encoding has a
     row for each edge of each cell, the operations side by side, ``none`` first.
 
     Args:
-        edges: ``(source, node)`` pairs of a cell; every node needs two at least.
+        edges: ``(source, node)`` pairs of a cell; every node needs at least two.
         operations: how many an edge chooses from, ``none`` among them, as the first one.
         decode: gives the architecture of an encoding in which every node keeps two edges.
         cells: how many cells the parameters describe.
@@ -70,14 +70,14 @@ class EdgePairs(Generic[A_co]):
         return self._decode(edge_encoding(self._kept(pairs), operations).flatten().numpy())
 
     def _probabilities(self, parameters: Sequence[Tensor], temperature: float) -> tuple[Tensor, list[Tensor]]:
-        """Return those of the operations ``(cells, edges, operations - 1)``, and of every node's pairs."""
+        """Return the probabilities of the operations ``(cells, edges, operations - 1)``, and of each node's pairs."""
         check_parameters(parameters, self.shapes)
         check_temperature(temperature)
         operations = safe_softmax(torch.stack(list(parameters[: self._cells])) / temperature)
         return operations, [(pair / temperature).softmax(dim=-1) for pair in parameters[self._cells :]]
 
     def _kept(self, pairs: Sequence[Tensor]) -> Tensor:
-        """Return how much of each edge is kept ``(..., cells, edges)`` of how much of each pair is."""
+        """Return how much of each edge is kept ``(..., cells, edges)``, given how much of each pair is."""
         nodes = len(self._pairs)
         cells = [pairs[start : start + nodes] for start in range(0, len(pairs), nodes)]
         kept = [

@@ -17,7 +17,7 @@ class Incoming:
     """Brings values of edges to one row a node, and back.
 
     Args:
-        edges: ``(source, node)`` pairs; every node needs two at least.
+        edges: ``(source, node)`` pairs; every node needs at least two.
 
     Raises:
         UsageError: a node with fewer than two incoming edges.
@@ -29,7 +29,7 @@ class Incoming:
             self.edges.setdefault(node, []).append(index)
         for node, incoming in self.edges.items():
             if len(incoming) < 2:
-                raise UsageError(f"node {node} has {len(incoming)} incoming edge: a node that keeps two needs as many")
+                raise UsageError(f"node {node} has {len(incoming)} incoming edge: give every node at least two")
         self.width = max(map(len, self.edges.values()))
         places = {
             index: (row, column)
@@ -39,18 +39,18 @@ class Incoming:
         self._rows, self._columns = map(list, zip(*(places[index] for index in range(len(edges))), strict=True))
 
     def by_node(self, values: Tensor) -> Tensor:
-        """Return ``(..., nodes, width)`` of ``(..., edges)``, -inf where a node has fewer edges than another."""
+        """Turn ``(..., edges)`` into ``(..., nodes, width)``, -inf where a node has fewer edges than another."""
         rows = values.new_full((*values.shape[:-1], len(self.edges), self.width), -torch.inf)
         rows[..., self._rows, self._columns] = values
         return rows
 
     def by_edge(self, rows: Tensor) -> Tensor:
-        """Return ``(..., edges)`` of ``(..., nodes, width)``."""
+        """Turn ``(..., nodes, width)`` into ``(..., edges)``."""
         return rows[..., self._rows, self._columns]
 
 
 def edge_encoding(kept: Tensor, operations: Tensor) -> Tensor:
-    """Return one row an edge ``(..., edges, 1 + operations)``, what is not kept in front, on ``none``.
+    """Return one row an edge ``(..., edges, 1 + operations)``; the share that is not kept comes first, on ``none``.
 
     Args:
         kept: whether each edge is kept, or how probable that is ``(..., edges)``.

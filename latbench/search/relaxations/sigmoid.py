@@ -1,4 +1,4 @@
-"""Independent decisions of yes or no: each parameter is the logit of one."""
+"""Independent yes-or-no decisions: each parameter is the logit of one."""
 
 from __future__ import annotations
 

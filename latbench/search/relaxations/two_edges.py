@@ -30,10 +30,10 @@ class TwoEdges(Generic[A_co]):
     the draws become the rule of DARTS (Liu et al., ICLR 2019, section 2.4): the encoding becomes that of `derive`.
 
     An encoding has a row for each edge of each cell, the operations side by side; an edge that is not kept is ``none``.
-    A node whose edges are pruned down to one, or to none, keeps pruned ones that are drawn uniformly.
+    A node whose edges are pruned down to one, or to none, also keeps pruned ones, drawn uniformly.
 
     Args:
-        edges: ``(source, node)`` pairs of a cell; every node needs two at least.
+        edges: ``(source, node)`` pairs of a cell; every node needs at least two.
         operations: how many an edge chooses from, ``none`` among them, as the first one.
         decode: gives the architecture of an encoding in which every node keeps two edges.
         cells: how many cells the parameters describe, one tensor each.
@@ -83,7 +83,7 @@ class TwoEdges(Generic[A_co]):
         return self._decode(edge_encoding(self._incoming.by_edge(kept), operations).flatten().numpy())
 
     def _probabilities(self, parameters: Sequence[Tensor], temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return those of a node's first edge, of its second one after each first one, and of every edge's operations.
+        """Return the probabilities of a node's first edge, its second given the first, and each edge's operations.
 
         All in log space, as softmaxes over the edges that are left: 1 - P(first) would cancel when one edge dominates.
         """
@@ -100,7 +100,7 @@ class TwoEdges(Generic[A_co]):
 
 
 def _floor(values: Tensor) -> float:
-    """Return less than any strength, but finite: a pruned edge is kept where a node has no other one."""
+    """Return a finite number below any strength: a pruned edge is kept where a node has no other."""
     return torch.finfo(values.dtype).min / 4
 
 

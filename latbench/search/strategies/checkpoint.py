@@ -23,7 +23,7 @@ from latbench.search.strategies.identity import Identity, check_identity
 from latbench.search.strategies.result import Epoch
 
 _ENTRY = "search"
-"""The entry of the file's header that is ours."""
+"""The entry of the file's header that holds identity and history."""
 
 
 def made_folder(folder: str | Path) -> Path:
@@ -40,7 +40,7 @@ def made_folder(folder: str | Path) -> Path:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write the state of a search; whoever reads meanwhile sees the old file or the new one.
+    """Write the state of a search; a reader sees either the old file or the new one.
 
     Raises:
         UsageError: the folder is read-only or full; the old file stays as it was.
@@ -48,7 +48,9 @@ def replace_file(path: Path, data: bytes) -> None:
     try:
         write_atomically(path, data)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; free the folder and run it again") from error
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; make the folder writable, or free some space, and search again"
+        ) from error
 
 
 class Checkpoint:
@@ -67,7 +69,7 @@ class Checkpoint:
         self.identity = identity
 
     def save(self, supernet: nn.Module, optimizers: Sequence[Optimizer], history: Sequence[Epoch]) -> None:
-        """Write the state; whoever reads meanwhile sees the old file or the new one.
+        """Write the state; a reader sees either the old file or the new one.
 
         Raises:
             UsageError: the folder is read-only or full; the old file stays as it was.
@@ -85,7 +87,7 @@ class Checkpoint:
         """Restore the state and return the history; without a file nothing changes and the history is empty.
 
         Raises:
-            UsageError: the file is no checkpoint, or that of another search: the message names what differs.
+            UsageError: the file is not a checkpoint, or belongs to another search; the message names what differs.
         """
         if not self.path.exists():
             return []
@@ -108,7 +110,7 @@ class Checkpoint:
         except (SafetensorError, ValueError, OSError) as error:
             raise UsageError(f"{self.path} cannot be read ({error}): delete it to start the search again") from error
         if not header:
-            raise UsageError(f"{self.path} is no checkpoint of a search: choose another folder")
+            raise UsageError(f"{self.path} is not a checkpoint of a search: choose another folder")
         return header, tensors
 
 

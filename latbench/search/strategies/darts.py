@@ -83,11 +83,11 @@ class DartsStrategy:
     ) -> list[Candidate]:
         """Return the architecture that the last alphas derive; see `latbench.strategy.Strategy.search`.
 
-        Its score is that of the supernet. A target may be missed where the epochs did not suffice:
-        `latbench.strategy.Problem.missed` tells.
+        Its score is that of the supernet. The target may be missed where the epochs did not suffice:
+        see `latbench.strategy.Problem.missed`.
 
         Raises:
-            UsageError: see `search_architecture`, or more epochs than the problem's budget.
+            UsageError: see `search_architecture`, or the search takes more epochs than the problem's budget.
             NotDifferentiableError: an objective's predictor is not differentiable.
         """
         check_requirements(self, problem.space)
@@ -122,8 +122,8 @@ def search_architecture(
 
     Args:
         space: a space with a relaxation and a supernet.
-        task: one half of its training samples moves the weights and the other the alphas; the test samples are not
-            touched. Images are to be classified.
+        task: one half of its training samples moves the weights and the other the alphas; the test samples stay
+            unseen. `Images` stand for their classification.
         latency_loss: added to the alphas' loss, one or several; the temperature is set before every epoch. One with
             weight 0 watches without steering.
         settings: the hyper-parameters; None for those of the paper.
@@ -172,6 +172,6 @@ def _identity(space: SearchSpace[Any], task: Task, losses: Sequence[LatencyLoss]
 
 
 def _digest(module: nn.Module) -> str:
-    """Return what tells the state of a module from that of another."""
+    """Return a digest of a module's state."""
     values = (tensor.detach().cpu().numpy().tobytes() for tensor in module.state_dict().values())
     return hashlib.sha256(b"".join(values)).hexdigest()[:12]

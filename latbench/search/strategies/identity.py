@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from latbench.space import SearchSpace
 
 Identity = Mapping[str, str | int | float | None]
-"""What must be equal for a search to continue another: space, task, settings, objectives."""
+"""What must be equal for a search to continue a saved one: space, task, settings, objectives."""
 
 
 def check_identity(path: Path, there: Mapping[str, Any], here: Identity) -> None:

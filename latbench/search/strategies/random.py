@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from latbench.space import Architecture
 
 _CAP = 64
-"""How many times `samples` architectures are drawn, at most, to find some that meet the objectives."""
+"""At most this many times `samples` architectures are drawn to find some that meet the objectives."""
 
 
 class RandomStrategy:
@@ -36,7 +36,7 @@ class RandomStrategy:
         batch_size: samples of one step.
 
     Raises:
-        UsageError: a number that is not positive.
+        UsageError: a number is not positive.
     """
 
     name = "random"
@@ -53,8 +53,8 @@ class RandomStrategy:
         """Return the trained architectures, best score first; see `latbench.strategy.Strategy.search`.
 
         Raises:
-            UsageError: none of the drawn architectures meets the objectives; the message says what is predicted. Or
-                the task does not fit, the budget does not suffice, or the folder holds another search.
+            UsageError: no drawn architecture meets the objectives (the message says what is predicted), the task does
+                not fit, the budget does not suffice, or the folder holds another search.
         """
         problem.check_budget(self.trained * self.epochs, "lower trained or epochs")
         tried = _Tried(made_folder(folder), self._identity(problem)) if folder else None
@@ -123,7 +123,7 @@ class _Tried:
         """Return the scores so far.
 
         Raises:
-            UsageError: the file is damaged, or of another search.
+            UsageError: the file is damaged, or belongs to another search.
         """
         if not self.path.exists():
             return {}
@@ -149,7 +149,7 @@ def _growing(samples: int) -> list[int]:
 
 
 def _unmet(problem: Problem, drawn: Sequence[Architecture]) -> str:
-    """Say what the predictors see of architectures none of which meets the objectives."""
+    """Say what is predicted for architectures of which none meets the objectives."""
     seen = []
     for objective in problem.objectives:
         if objective.target is not None:

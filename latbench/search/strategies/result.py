@@ -1,4 +1,4 @@
-"""What a DARTS search is told, what it records after every epoch, and what it returns."""
+"""The settings of a DARTS search, what it records after every epoch, and what it returns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SearchSettings:
         gradient_clip: largest norm of the weights' gradient.
         alpha_lr: learning rate of the alphas (Adam).
         alpha_weight_decay: of the alphas.
-        temperature: of the latency loss until the end of the warm-up. A low one, so that the expected latency stays
+        temperature: of the latency loss until the end of the warm-up. It is low, so that the expected latency stays
             close to that of the derived architecture; at 1, alphas that meet a target derive something far below it.
         temperature_end: of the latency loss in the last epoch; it falls geometrically.
         multiplier_rate: how fast the multiplier of a hinge grows while the target is exceeded (dual ascent): by this

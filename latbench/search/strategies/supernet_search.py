@@ -49,7 +49,7 @@ class SupernetSearch:
         self.supernet = cast(HasSupernet, space).supernet()
         self.module = cast(nn.Module, self.supernet).to(device)
         self.losses = losses
-        # A hinge brings its multiplier; a linear penalty has its weight.
+        # A hinge needs a multiplier; a linear penalty has its weight.
         hinged = [DualAscent(each, settings.multiplier_rate) if each.penalty == "hinge" else each for each in losses]
         self.penalties = [each.to(device) for each in hinged]
         self.temperature = Temperature(
@@ -113,7 +113,7 @@ class SupernetSearch:
         return loss.item()
 
     def _check_finite(self, number: int, losses: Sequence[float]) -> None:
-        """Refuse to go on with alphas that derive nothing.
+        """Refuse to go on with alphas or losses that are not finite.
 
         Raises:
             UsageError: the search diverged in this epoch.

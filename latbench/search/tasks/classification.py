@@ -18,18 +18,18 @@ from latbench.task import Batch, Metric, Part, Task
 class Classification:
     """Images to classify, one class each.
 
-    A network takes ``(batch, channels, height, width)`` and returns logits ``(batch, classes)``; more classes than the
-    labels name do no harm.
+    A network takes ``(batch, channels, height, width)`` and returns logits ``(batch, classes)``; it may have more
+    classes than the labels name.
 
     Args:
         data: ``"digits"``, the path of an ``.npz`` file, ``"module:factory"``, or `Images`
             (`latbench.search.tasks.images.load_images`).
-        resize: whether images are brought to whatever size a network takes. Otherwise another size is refused, except
-            in a space whose networks take different sizes: images of the largest are brought to the others. None
-            resizes the digits alone.
+        resize: whether images are resized to what a network takes. Otherwise another size is refused, except in a space
+            whose networks take different sizes, where images of the largest size are resized to the others. None
+            resizes only the digits.
 
     Raises:
-        UsageError: no such images.
+        UsageError: there are no such images.
     """
 
     metric: ClassVar[Metric] = Metric("accuracy", ".1%")
@@ -54,7 +54,7 @@ class Classification:
         """Return the task with images shaped like the one sample input of a network.
 
         Raises:
-            UsageError: a network that does not take images, or images of another size where they are not resized.
+            UsageError: the network does not take images, or takes another size and they are not resized.
         """
         if len(inputs) != 1 or inputs[0].ndim != 4 or not inputs[0].is_floating_point():
             raise UsageError(
@@ -93,8 +93,8 @@ class Classification:
         """Return the mean cross entropy.
 
         Raises:
-            ShapeError: outputs that are not logits of the images.
-            UsageError: fewer logits than classes.
+            ShapeError: the outputs are not logits of the images.
+            UsageError: there are fewer logits than classes.
         """
         if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(batch.labels):
             given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -134,7 +134,7 @@ class Classification:
 
 
 def as_task(task: Task | Images) -> Task:
-    """Return a task; images alone are to be classified."""
+    """Return a task; `Images` become their classification."""
     return Classification(task) if isinstance(task, Images) else task
 
 

@@ -1,4 +1,4 @@
-"""A task brought to what the networks of a space take."""
+"""A task fitted to the inputs of a space's networks."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from latbench.errors import DataError, UsageError
 from latbench.plugins import Kind, load
 
 DIGITS = "digits"
-"""scikit-learn's digits: they are grey and so small that they are brought to whatever a space takes."""
+"""scikit-learn's digits: grey and so small that they are resized to whatever a space takes."""
 
 _FACTORY = Kind("data set", "latbench.data")
 _NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -62,10 +62,10 @@ class Images:
         return tuple(self.train_x.shape[1:])
 
     def resized(self, shape: tuple[int, int, int]) -> Images:
-        """Return the images in another size, normalised again; grey ones in as many channels as asked.
+        """Return the images in another size, normalised again; grey ones are repeated to the channels asked for.
 
         Raises:
-            UsageError: coloured images of another number of channels.
+            UsageError: coloured images have another number of channels.
         """
         if self.shape[0] not in (1, shape[0]):
             raise UsageError(
@@ -85,7 +85,7 @@ def load_images(name: str) -> Images:
             ``"module:factory"``, a function without arguments that returns `Images`.
 
     Raises:
-        UsageError: no such images.
+        UsageError: there are no such images.
     """
     if name == DIGITS:
         return _digits()

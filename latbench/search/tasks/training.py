@@ -46,7 +46,7 @@ class TrainingSettings:
 
 
 def own_random_numbers(device: str) -> AbstractContextManager[None]:
-    """Leave the caller's random numbers as they are: those of the CPU and of one device, and start no other."""
+    """Keep the caller's random state as it is, on the CPU and on one device, without initialising other devices."""
     return torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else [])
 
 
@@ -61,12 +61,12 @@ def train_architecture(
     learn: Part = "train",
     judge: Part = "test",
 ) -> float:
-    """Train an architecture from random weights and return its score: of images, the accuracy between 0 and 1.
+    """Train an architecture from random weights and return its score; for images, the accuracy between 0 and 1.
 
     Args:
         space: builds the network.
         architecture: one of its architectures.
-        task: what it learns; images are to be classified.
+        task: what it learns; `Images` stand for their classification.
         settings: the hyper-parameters.
         device: where to train.
         progress: called after every epoch with its number, from 0, and its mean training loss.

@@ -11,7 +11,7 @@ def check_config(space: str, field: str, value: int, *, minimum: int = 1, multip
     """Check one field of a space's configuration.
 
     Raises:
-        UsageError: the value is no integer, too small, or not a multiple of `multiple_of`.
+        UsageError: the value is not an integer, is too small, or not a multiple of `multiple_of`.
     """
     wanted = f"an integer of at least {minimum}" if multiple_of == 1 else f"a positive multiple of {multiple_of}"
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum or value % multiple_of:

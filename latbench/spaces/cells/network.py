@@ -25,7 +25,7 @@ class CellGraph(nn.Module):
     """A directed acyclic graph in which every node is the sum of its incoming edges.
 
     Args:
-        edges: ``(source, node)`` pairs, grouped by node; the nodes before the first target are the cell's inputs.
+        edges: ``(source, node)`` pairs, grouped by node; the nodes before the first one here are the cell's inputs.
         make_edge: gives the module on an edge by the edge's index, or None where there is none.
         stride: by which the edges from the cell's inputs divide the size.
     """
@@ -129,7 +129,7 @@ class CellSupernet(nn.Module):
             mixed = torch.cat([alpha.softmax(dim=-1).flatten() for alpha in self.architecture])
             return self.network.logits(x, self._mixing(mixed, [True] * len(mixed)))
         self._check_length(encoding)
-        # One transfer of all: where the encoding lies on a GPU, each would wait for it.
+        # One transfer for all: where the encoding is on a GPU, each entry would wait for it.
         return self.network.logits(x, self._mixing(encoding, (encoding.detach() != 0).tolist()))
 
     def _mixing(self, encoding: Tensor, runs: Sequence[bool]) -> list[Mixing]:

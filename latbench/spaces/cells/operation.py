@@ -1,4 +1,4 @@
-"""One operation of a cell space at one place, with its shapes."""
+"""One operation of a cell space, with its shapes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What a lookup table has a row for.
+    """An operation with its shapes, a row of an operator table.
 
     Args:
         kind: the operation's name in the space, ``"sep_conv_3x3"``.

@@ -1,4 +1,4 @@
-"""Search spaces out of decisions: list what an architecture decides, and write how to build it.
+"""Search spaces made of decisions: list what an architecture decides, and write how to build it.
 
 Sampling, texts, encodings, neighbours and a relaxation follow from the list::
 

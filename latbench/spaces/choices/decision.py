@@ -19,7 +19,7 @@ ABSENT = "absent"
 """The column of a decision that is not made: the kernel of a block that is not there."""
 
 When = tuple[str, Sequence[Setting]]
-"""The name of an earlier decision, and those of its options or knots with which this one is made."""
+"""The name of an earlier decision, and the values of it with which this one is made."""
 
 
 class Decision(ABC):
@@ -34,14 +34,14 @@ class Decision(ABC):
 
         @property
         def options(self) -> Sequence[Setting]:
-            """What has a column each."""
+            """The values that have a column each."""
 
     @abstractmethod
     def read(self, value: Setting) -> Setting:
-        """Return a value as the decision spells it.
+        """Return a value in the decision's own form, such as 3 for 3.0.
 
         Raises:
-            ParseError: it cannot be decided.
+            ParseError: the decision cannot have it.
         """
 
     @abstractmethod
@@ -49,15 +49,15 @@ class Decision(ABC):
         """Parse the text of a value.
 
         Raises:
-            ParseError: it is none.
+            ParseError: it is not the text of a value.
         """
 
     @abstractmethod
     def weights(self, value: Setting) -> list[float]:
-        """Return what each option's column is for a value; they sum to 1.
+        """Return the weight of each option's column for a value; they sum to 1.
 
         Raises:
-            ParseError: it cannot be decided.
+            ParseError: the decision cannot have it.
         """
 
     @abstractmethod
@@ -65,17 +65,17 @@ class Decision(ABC):
         """Return the value that has these weights.
 
         Raises:
-            ParseError: none has.
+            ParseError: no value has them.
         """
 
     def __str__(self) -> str:
         return f"decision {self.name!r}"
 
     def _check(self) -> None:
-        """Check what would make texts or columns ambiguous, and bring sequences to tuples."""
+        """Refuse what would make texts or columns ambiguous, and turn sequences into tuples."""
         _check_text(f"the name {self.name!r}", self.name, ",=#/")
         if not self.options:
-            raise UsageError(f"{self} has no options: give one at least")
+            raise UsageError(f"{self} has no options: give at least one")
         for option in self.options:
             if type(option) not in (str, int, float, bool):
                 raise UsageError(f"{self} has the option {option!r}: give str, int, float or bool")
@@ -95,11 +95,11 @@ class Choice(Decision):
     Args:
         name: of the decision.
         options: text, integers, numbers or booleans.
-        group: decisions of one group do the same at other places: few-sample predictors shrink their costs together.
+        group: decisions of one group do the same elsewhere: few-sample predictors shrink their costs together.
         when: makes the decision only where an earlier one has one of these values: ``("depth", (3, 4))``.
 
     Raises:
-        UsageError: a name or options that could not be told apart in a text.
+        UsageError: the name or the options could not be told apart in a text.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Choice(Decision):
 
 @dataclass(frozen=True, slots=True)
 class Ordinal(Decision):
-    """A number: a width, a depth, a resolution. Between two knots it weighs both, by how near it is.
+    """A number: a width, a depth, a resolution. Between two knots it weighs both, by distance.
 
     Args:
         name: of the decision.
@@ -150,7 +150,7 @@ class Ordinal(Decision):
         when: as for `Choice`.
 
     Raises:
-        UsageError: knots that do not increase, or a name that could not be told apart in a text.
+        UsageError: the knots do not increase, or the name could not be told apart in a text.
     """
 
     name: str
@@ -171,7 +171,7 @@ class Ordinal(Decision):
         return self.knots
 
     def read(self, value: Setting) -> int | float:
-        """Return a number between the knots, an integer where they are integers and it is one."""
+        """Return a number between the knots, as an integer if it is one and the knots are."""
         if isinstance(value, bool | str) or not self.knots[0] <= value <= self.knots[-1]:
             raise ParseError(f"{self.name}={value}: give a number from {self.knots[0]} to {self.knots[-1]}")
         whole = all(isinstance(knot, int) for knot in self.knots) and float(value).is_integer()
@@ -183,11 +183,11 @@ class Ordinal(Decision):
             return self.read(float(text))
         except ValueError:
             raise ParseError(
-                f"{self.name}={text} is no number: give one from {self.knots[0]} to {self.knots[-1]}"
+                f"{self.name}={text} is not a number: give one from {self.knots[0]} to {self.knots[-1]}"
             ) from None
 
     def weights(self, value: Setting) -> list[float]:
-        """Return hat weights: on a knot 1, between two knots what adds up to the value."""
+        """Return hat weights: 1 on a knot; between two knots, those that interpolate the value."""
         number = self.read(value)
         weights = [0.0] * len(self.knots)
         upper = bisect.bisect_left(self.knots, number)
@@ -215,7 +215,7 @@ class Ordinal(Decision):
         """Return hat weights ``(..., knots)`` of numbers ``(...)``, differentiably; at a knot the slope above it.
 
         Raises:
-            UsageError: a number outside of the knots.
+            UsageError: a number lies outside the knots.
         """
         import torch
         from torch.nn import functional
@@ -242,4 +242,4 @@ def _checked_when(decision: Decision, when: object) -> When:
 
 def _check_text(what: str, text: str, forbidden: str) -> None:
     if not text or text != text.strip() or not text.isprintable() or set(text) & set(forbidden):
-        raise UsageError(f"{what} cannot stand in a text: leave out {' '.join(forbidden)} and spaces around it")
+        raise UsageError(f"{what} cannot be part of a text: leave out {' '.join(forbidden)} and spaces around it")

@@ -1,4 +1,4 @@
-"""The encoding of values some of which are tensors: what a search with a gradient bills."""
+"""The encoding of values of which some are tensors: what a gradient-based search bills."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Layout:
         decisions: in the order in which they are made.
 
     Raises:
-        UsageError: two decisions of one name, or one that hangs on what is not decided before it.
+        UsageError: two decisions have one name, or one depends on a value that is not decided before it.
     """
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
@@ -67,7 +67,7 @@ class Layout:
         """Return the architecture of these values.
 
         Raises:
-            ParseError: a decision that is missing, unknown or not made, or a value that it cannot have.
+            ParseError: a decision is missing, unknown or not made, or cannot have its value.
         """
         self.check_names(values)
         # A lookup in an architecture goes through its pairs.
@@ -92,7 +92,7 @@ class Layout:
         for pair in text.strip().split(","):
             name, equals, value = (part.strip() for part in pair.partition("="))
             if not equals:
-                raise ParseError(f"{pair.strip()!r} is no decision: write name=value, joined by commas")
+                raise ParseError(f"{pair.strip()!r} is not a decision: write name=value, joined by commas")
             if name in values:
                 raise ParseError(f"{name} is given twice: give it once")
             self.check_names([name])
@@ -116,8 +116,8 @@ class Layout:
         """Return the architecture of one encoding ``(columns,)``.
 
         Raises:
-            ShapeError: another length.
-            ParseError: it belongs to no architecture.
+            ShapeError: the encoding has another length.
+            ParseError: it is not that of an architecture.
         """
         encoding = np.asarray(encoding)
         if encoding.shape != (len(self.columns),):
@@ -128,7 +128,7 @@ class Layout:
             absent = weights.pop() if decision.when is not None else 0.0
             if absent != 1 or any(weights):
                 if absent:
-                    raise ParseError(f"{decision} is {absent:g} {ABSENT}: an architecture makes it, or does not")
+                    raise ParseError(f"{decision} is {absent:g} {ABSENT}: an architecture makes it (0) or does not (1)")
                 values[decision.name] = decision.value(weights)
         return self.choices(values)
 
@@ -137,10 +137,10 @@ class Layout:
         return decision.when is None or choices.get(decision.when[0]) in decision.when[1]
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Check that decisions have these names.
+        """Check that there are decisions of these names.
 
         Raises:
-            ParseError: one has not.
+            ParseError: there is none of a name.
         """
         for name in names:
             if name not in self.index:
@@ -165,7 +165,7 @@ class Layout:
             return None
         name, values = decision.when
         if name not in self.index:
-            raise UsageError(f"{decision} hangs on {name!r}: list a decision of that name before it")
+            raise UsageError(f"{decision} depends on {name!r}: list a decision of that name before it")
         earlier = self.decisions[self.index[name]]
         for value in values:
             if value not in earlier.options:

@@ -1,4 +1,4 @@
-"""A search space out of a list of decisions."""
+"""A search space made of a list of decisions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ChoiceSpace(ABC):
         """Return the architecture of these values, by the names of the decisions.
 
         Raises:
-            ParseError: a decision that is missing, unknown or not made, or a value that it cannot have.
+            ParseError: a decision is missing, unknown or not made, or cannot have its value.
         """
         return self._layout.choices(values)
 
@@ -73,7 +73,7 @@ class ChoiceSpace(ABC):
         return self._layout.parse(text)
 
     def canonical(self, architecture: Choices) -> str:
-        """Return the text: architectures that decide otherwise compute otherwise."""
+        """Return the text: architectures with other decisions compute something else."""
         return str(architecture)
 
     def encode(self, architectures: Sequence[Choices]) -> NDArray[np.float32]:
@@ -84,8 +84,8 @@ class ChoiceSpace(ABC):
         """Return the architecture of one encoding ``(columns,)``.
 
         Raises:
-            ShapeError: another length.
-            ParseError: it belongs to no architecture.
+            ShapeError: the encoding has another length.
+            ParseError: it is not that of an architecture.
         """
         return self._layout.decode(encoding)
 
@@ -106,10 +106,10 @@ class ChoiceSpace(ABC):
         )
 
     def mutate(self, architecture: Choices, *, seed: int) -> Choices:
-        """Return an architecture that decides one thing otherwise; what is decided after that is drawn.
+        """Return an architecture that differs in one decision; decisions that depend on it are drawn.
 
         Raises:
-            UsageError: there is nothing else to decide.
+            UsageError: no decision has another option.
         """
         rng = np.random.default_rng(seed)
         others = {
@@ -126,7 +126,7 @@ class ChoiceSpace(ABC):
         return self._made({**drawn, **architecture, changed: option})
 
     def cross(self, first: Choices, second: Choices, *, seed: int) -> Choices:
-        """Return an architecture each of whose decisions is one of its parents'."""
+        """Return an architecture that takes each decision from one of its parents."""
         mothers = np.random.default_rng(seed).integers(2, size=len(self.decisions))
         child: dict[str, Setting] = {}
         for decision, mother in zip(self.decisions, mothers, strict=True):
@@ -136,14 +136,14 @@ class ChoiceSpace(ABC):
         return self.choices(child)
 
     def relaxation(self) -> Decisions[Choices]:
-        """Return a softmax for each decision, in their order; a decision weighs as much as its condition is met."""
+        """Return a softmax for each decision, in their order; each is weighed by how far its condition is met."""
         from latbench.search.relaxations import Decisions
 
         options = [len(decision.options) for decision in self.decisions]
         return Decisions(options, self._layout.conditions, self.decode)
 
     def expected(self, choices: Mapping[str, Setting | Tensor]) -> Tensor:
-        """Return the encoding ``(columns,)`` of values some of which are tensors, differentiably.
+        """Return the encoding ``(columns,)`` of values of which some are tensors, differentiably.
 
         Args:
             choices: for each decision a value, the weights of its options ``(options,)``, or for an `Ordinal` a scalar
@@ -164,7 +164,7 @@ class ChoiceSpace(ABC):
         return {decision.name: decision.options[index] for decision, index in pairs}
 
     def _made(self, values: Mapping[str, Setting]) -> Choices:
-        """Return the architecture of values for all decisions, those left out that are not made."""
+        """Return the architecture of values for all decisions, without those that are not made."""
         found: dict[str, Setting] = {}
         for decision in self.decisions:
             if self._layout.is_made(decision, found):

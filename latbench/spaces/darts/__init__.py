@@ -28,7 +28,7 @@ from latbench.spaces.darts.genotype import (
     kept_edges,
     parse_genotype,
 )
-from latbench.spaces.darts.stack import CellPlace, stacked_cells
+from latbench.spaces.darts.stack import StackedCell, stacked_cells
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,7 +72,7 @@ class DartsSpace(CellSpace):
             check_config(self.name, field.name, getattr(self, field.name), **limits.get(field.name, {}))
 
     @cached_property
-    def places(self) -> tuple[CellPlace, ...]:
+    def stack(self) -> tuple[StackedCell, ...]:
         """The stacked cells, first to last."""
         return stacked_cells(self.cells, self.channels, self.image)
 
@@ -116,7 +116,7 @@ class DartsSpace(CellSpace):
         """Return the genotype of one encoding ``(224,)``.
 
         Raises:
-            ShapeError: another length.
+            ShapeError: the encoding has another length.
             ParseError: an edge is not one-hot, or a node does not keep two edges.
         """
         choices = chosen_operations(encoding, _EDGE_NAMES, len(OPERATIONS))
@@ -127,7 +127,7 @@ class DartsSpace(CellSpace):
         """Return the paper's evaluation network without its auxiliary head and without path dropout."""
         from latbench.spaces.darts.network import build_network
 
-        return build_network(architecture, self.places, self.classes)
+        return build_network(architecture, self.stack, self.classes)
 
     def column_operations(self) -> list[Counter[Operation]]:
         """Return the operations that each column runs, and how often."""
@@ -149,7 +149,7 @@ class DartsSpace(CellSpace):
         """Return the paper's search network: batch norm without scale and shift, also after pooling."""
         from latbench.spaces.darts.network import build_supernet
 
-        return build_supernet(self.places, self.classes)
+        return build_supernet(self.stack, self.classes)
 
     def relaxation(self) -> TwoEdges[Genotype]:
         """Return the paper's rule (section 2.4) as a distribution: every node keeps two edges, each one operation."""
@@ -158,8 +158,8 @@ class DartsSpace(CellSpace):
         return TwoEdges(EDGES, len(OPERATIONS), self.decode, cells=len(CELL_TYPES))
 
     def _operations_of(self, cell: str, kind: str, source: int) -> Counter[Operation]:
-        places = (place for place in self.places if place.reduction == (cell == "reduce"))
-        operations = Counter(place.edge_operation(kind, source) for place in places)
+        stack = (stacked for stacked in self.stack if stacked.reduction == (cell == "reduce"))
+        operations = Counter(stacked.edge_operation(kind, source) for stacked in stack)
         if kind == "none":
             return Counter()
         # The identity costs nothing; a skip connection that halves the size is a factorized reduction.

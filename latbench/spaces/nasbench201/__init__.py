@@ -91,7 +91,7 @@ class NasBench201Space(CellSpace):
         """Return the architecture of one encoding ``(30,)``.
 
         Raises:
-            ShapeError: another length.
+            ShapeError: the encoding has another length.
             ParseError: an edge is not one-hot.
         """
         return _cell(chosen_operations(encoding, _EDGE_NAMES, len(OPERATIONS)))

@@ -52,7 +52,7 @@ class EncoderSuite(SpaceSuite):
             assert space.canonical(again) == space.canonical(architecture)
 
     def test_texts_that_are_no_architecture_are_refused(self) -> None:
-        """The user pasted something else, or a part of it that is none itself."""
+        """The user pasted something else, or only a part of a text."""
         space = self.create()
         for text in ("", "no architecture"):
             with pytest.raises(ParseError):

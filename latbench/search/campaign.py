@@ -247,7 +247,7 @@ def _options(predictor: TrainedPredictor) -> CompileOptions:
     return CompileOptions(conditions.precision, conditions.threads, conditions.options)
 
 
-def _check_target(predictor: TrainedPredictor) -> None:
+def _check_measurable(predictor: TrainedPredictor) -> None:
     """Check that what is found can be measured here, under the conditions of the predictor.
 
     Raises:

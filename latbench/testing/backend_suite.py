@@ -58,16 +58,16 @@ class BackendSuite:
         assert device.name
         assert json.loads(json.dumps(dataclasses.asdict(device))) == dataclasses.asdict(engine.device())
 
-    def test_its_units_are_told_apart(self, target: Backend) -> None:
+    def test_its_units_are_told_apart(self, engine: Backend) -> None:
         """`HasUnits` is optional; each unit is chosen by variables of its own."""
-        if not isinstance(target, HasUnits):
+        if not isinstance(engine, HasUnits):
             return
-        units = target.units()
+        units = engine.units()
         assert len({unit for unit, _ in units}) == len(units)
         assert all(unit and environment for unit, environment in units)
-        assert target.device().unit in {"", *(unit for unit, _ in units)}
+        assert engine.device().unit in {"", *(unit for unit, _ in units)}
 
-    def test_a_run_takes_time_on_a_named_clock(self, target: Backend) -> None:
+    def test_a_run_takes_time_on_a_named_clock(self, engine: Backend) -> None:
         """Seconds are positive, and the record says whose they are."""
         with engine.compile(convolutions(2), CompileOptions()) as compiled:
             assert isinstance(compiled, Compiled)

@@ -128,6 +128,20 @@ class HasUnits(Protocol):
 
 
 @runtime_checkable
+class HasDevices(Protocol):
+    """A backend whose options choose the device: a runtime with providers for the CPU, GPUs and NPUs."""
+
+    def device_for(self, options: CompileOptions) -> Device:
+        """Return the device that the options choose; `Backend.device` returns the one without any.
+
+        Raises:
+            UsageError: the options name a device that the backend does not have.
+            PluginError: the device is not there.
+        """
+        ...
+
+
+@runtime_checkable
 class HasState(Protocol):
     """A backend whose device has a state that moves while measuring: clocks, temperature, throttling."""
 
@@ -188,6 +202,11 @@ class HasOperatorTimes(Protocol):
         Profiling slows a runtime down: the shares mean more than the sum.
         """
         ...
+
+
+def device_of(backend: Backend, options: CompileOptions) -> Device:
+    """Return what a backend measures with these options; see `HasDevices`."""
+    return backend.device_for(options) if isinstance(backend, HasDevices) else backend.device()
 
 
 def check_options(backend: str, options: Mapping[str, str], known: Mapping[str, Collection[str]]) -> None:

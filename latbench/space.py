@@ -12,7 +12,6 @@ methods: a list of decisions is enough (`latbench.spaces.choices`).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import UsageError
-from latbench.spaces.settings import Setting, field_types, read_setting, settings_of
+from latbench.spaces.settings import Setting, are_equal, field_types, read_setting, settings_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -154,7 +153,7 @@ class Relaxation(Protocol[A_co]):
 
         Raises:
             ShapeError: the parameters do not have `shapes`.
-            UsageError: the temperature is not positive.
+            UsageError: the temperature or `n` is not positive, or nothing can be drawn from the parameters.
         """
         ...
 
@@ -163,6 +162,7 @@ class Relaxation(Protocol[A_co]):
 
         Raises:
             ShapeError: the parameters do not have `shapes`.
+            UsageError: they hold NaN.
         """
         ...
 
@@ -278,7 +278,7 @@ class SpaceSpec:
 
         spec = cls(spelling(SPACES, type(space)), settings_of(space))
         again = spec.create()
-        if dataclasses.is_dataclass(space) and again != space:
+        if not are_equal(space, again):
             raise UsageError(
                 f"{spec} is not the given space but one with other attributes: "
                 "make everything that it depends on a field of the dataclass"

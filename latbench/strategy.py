@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from latbench.errors import PluginError, UsageError
 from latbench.plugins import STRATEGIES, load, names
+from latbench.spaces.settings import are_equal
 
 if TYPE_CHECKING:
     from latbench.search.objectives.objective import Objective
@@ -196,7 +197,7 @@ def check_space(predicted: Encoder[Any], space: Encoder[Any]) -> None:
             f"the predictor is for space {_title(predicted)} and the search is in {_title(space)}: "
             "fit a predictor for this space"
         )
-    if predicted == space:
+    if are_equal(predicted, space):
         return
     there, here = (_fields(each) for each in (predicted, space))
     differ = next((name for name in here if there.get(name) != here[name]), None)

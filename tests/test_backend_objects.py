@@ -51,6 +51,11 @@ def test_an_object_that_others_cannot_build_is_refused(backend: NullBackend, nam
     assert not list(tmp_path.iterdir())
 
 
+def test_a_class_is_no_backend() -> None:
+    with pytest.raises(UsageError, match=r"NullBackend is a class: give an object of it, NullBackend\(\)"):
+        backend_name(NullBackend)  # type: ignore[arg-type]
+
+
 def test_a_class_of_a_function_is_refused() -> None:
     class Local(NullBackend):
         """Nobody else finds it."""

@@ -192,6 +192,17 @@ def test_a_graph_of_graphs_is_refused(backend: CudaBackend, mode: str) -> None:
         backend.compile(model, CompileOptions(options={"compile": mode, "graph": "yes"}))
 
 
+@pytest.mark.parametrize(("given", "chosen"), [("", ["0", "1"]), ("3,5", ["3", "5"]), ("5", ["0", "1"])])
+def test_each_gpu_is_a_unit_that_a_process_can_choose(
+    backend: CudaBackend, given: str, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"uuid-{index}"))
+    told = [("uuid-0", {"CUDA_VISIBLE_DEVICES": chosen[0]}), ("uuid-1", {"CUDA_VISIBLE_DEVICES": chosen[1]})]
+    assert backend.units() == told
+
+
 def test_a_model_that_does_not_fit_is_out_of_memory(backend: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(model: Model, variant: Variant, *, graph: bool) -> CudaModule:
         raise torch.OutOfMemoryError("CUDA out of memory")

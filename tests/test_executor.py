@@ -163,7 +163,7 @@ def test_two_units_share_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_units_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(UNITS, "left right")
     with LocalExecutor() as executor:
-        places = executor.places(PlacesRequest(NULL, 1, Settings(), (LATENCY,)))
+        places = executor.places(PlacesRequest(NULL, CompileOptions(), Settings(), (LATENCY,)))
         assert [(place.name, place.device) for place in places] == [
             (name, Device("null", "cpu", unit=name)) for name in ("left", "right")
         ]
@@ -176,4 +176,4 @@ def test_units_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_threads_than_cores_are_refused_where_the_device_is() -> None:
     with LocalExecutor() as executor, pytest.raises(UsageError, match="threads do not fit"):
-        executor.places(PlacesRequest(NULL, 10_000, Settings(), (LATENCY,)))
+        executor.places(PlacesRequest(NULL, CompileOptions(threads=10_000), Settings(), (LATENCY,)))

@@ -44,6 +44,8 @@ def test_what_is_no_architecture_is_refused() -> None:
     trained = fit(additive_profile(20), "ridge")
     with pytest.raises(ParseError):
         trained.predict(["nonsense"])
+    with pytest.raises(UsageError, match=r"give a list, predict\(\['nonsense'\]\)"):
+        trained.predict("nonsense")
     for encodings in (np.ones((3, 7)), np.ones(30)):
         with pytest.raises(ShapeError, match=r"\(n, 30\)"):
             trained.predict(encodings)
@@ -134,7 +136,10 @@ def test_mistakes_of_the_user_have_a_message() -> None:
 @pytest.mark.parametrize("name", ["sklearn.cluster:KMeans", "sklearn.svm:SVC", "os:getcwd"])
 def test_what_is_no_regressor_is_refused(name: str) -> None:
     profile = additive_profile(20)
-    with pytest.raises(UsageError, match="not a scikit-learn regressor: name a class with fit and predict"):
+    message = (
+        "not a scikit-learn regressor: name a class with fit and predict|not a class: name a class as 'module:Class'"
+    )
+    with pytest.raises(UsageError, match=message):
         fit(profile, name)
     with pytest.raises(UsageError, match="not a scikit-learn regressor"):
         compare(profile, [name], train_sizes=(10,), seeds=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -91,6 +92,15 @@ def test_sub_graphs_are_billed_by_their_mean_or_by_how_often_they_run():
     assert penalty.item() == pytest.approx((logits.softmax(0) * values).sum().item())
     (gradient,) = torch.autograd.grad(penalty, logits)
     assert gradient.abs().max() > 0
+
+
+def test_arrays_are_billed_like_tensors():
+    latency, space = LatencyLoss(SmoothPredictor(SPACES[1]), target=1.0), SPACES[1]
+    rows = space.encode(space.sample(3, seed=0))
+    assert latency.of(rows[0]).item() == latency.of(torch.from_numpy(rows[0])).item()
+    weights = [0.5, 0.25, 0.25]
+    expected = latency.of(torch.from_numpy(rows), torch.tensor(weights)).item()
+    assert latency.of(rows, weights).item() == latency.of(rows, np.array(weights)).item() == pytest.approx(expected)
 
 
 def test_gradients_reach_encodings_and_weights_in_double_precision():
@@ -350,5 +360,5 @@ class Unrelaxed:
 
 def test_a_space_without_a_relaxation_is_refused_in_words():
     predictor = SimpleNamespace(space=Unrelaxed(), unit="ms", module=lambda: None)
-    with pytest.raises(UsageError, match=r"Unrelaxed\(\) has no relaxation, so no gradient leads through it: give"):
+    with pytest.raises(UsageError, match="space 'Unrelaxed' has no relaxation, so alphas mean nothing in it: give"):
         LatencyLoss(predictor)

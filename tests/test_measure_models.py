@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 import latbench
 from latbench import cli
-from latbench.backend import CompileOptions, OperatorTime
+from latbench.backend import CompileOptions, Device, OperatorTime
 from latbench.errors import CompileError, PluginError, StoreError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.one_model import inspection
@@ -36,6 +36,7 @@ NULL = "latbench.testing:NullBackend"
 HERE = "tests.test_measure_models"
 SHORT = Settings(min_rounds=4, max_rounds=4, max_seconds=0.2)
 TELLING = f"{HERE}:TellingBackend"
+SILENT = f"{HERE}:SilentBackend"
 
 
 class TellingBackend(NullBackend):
@@ -45,6 +46,29 @@ class TellingBackend(NullBackend):
         compiled = super().compile(model, options)
         compiled.__class__ = CompiledTelling
         return compiled
+
+
+class SilentBackend(NullBackend):
+    """A device whose memory nobody tells."""
+
+    def device(self) -> Device:
+        return Device("null", "npu")
+
+    def compile(self, model: Model, options: CompileOptions) -> Silent:  # type: ignore[override]
+        return Silent(super().compile(model, options))
+
+
+class Silent:
+    clock = "null"
+
+    def __init__(self, compiled: CompiledNull) -> None:
+        self.run, self.outputs = compiled.run, compiled.outputs
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Free nothing."""
 
 
 class CompiledTelling(CompiledNull):
@@ -159,7 +183,7 @@ def test_calls_end_with_the_time_for_them(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_memory_and_operators_are_told_where_the_backend_can() -> None:
-    silent, telling = measure_on_backends(model(), [NULL, TELLING], with_operators=True)
+    silent, telling = measure_on_backends(model(), [SILENT, TELLING], with_operators=True)
     assert isinstance(silent, ModelRecord)
     assert isinstance(telling, ModelRecord)
     assert (silent.inspection.memory_mib, silent.inspection.memory_of, silent.inspection.operators) == (None, "", ())
@@ -272,18 +296,30 @@ def test_a_module_is_measured_as_it_is_handed_over() -> None:
     named = latbench.measure_model(module, NULL, inputs={"image": np.ones((4, 2, 8, 8), np.float32)}, settings=SHORT)
     given = latbench.measure_model(model(), NullBackend(), settings=SHORT)
     assert named.value == pytest.approx(given.value)
+    behind = latbench.measure_model(module, torch.ones(4, 2, 8, 8), backend=NULL, settings=SHORT)
+    assert behind.value == pytest.approx(given.value)
+
+
+def test_samples_and_a_backend_are_given_once() -> None:
+    x = torch.ones(4, 2, 8, 8)
+    with pytest.raises(UsageError, match="backend is given twice, behind the model and as backend=: leave one out"):
+        measure_model(model(), NULL, backend=NULL)
+    with pytest.raises(UsageError, match="inputs is given twice"):
+        measure_model(nn.Conv2d(2, 3, 1), x, inputs=x, backend=NULL)
+    with pytest.raises(UsageError, match="'one convolution' has samples of its own: leave inputs out"):
+        measure_model(model(), x)
 
 
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
-        (torch.ones(1), "backend is of type Tensor: give a backend or its name, and samples as inputs="),
+        (torch.ones(1), "backend is of type Tensor: give a backend or its name"),
         (NullBackend, r"NullBackend is a class: give an instance, NullBackend\(\)"),
     ],
 )
 def test_what_is_no_backend_is_refused(backend: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        measure_model(model(), backend)
+        measure_model(model(), backend=backend)
 
 
 def test_a_refused_model_raises_what_the_backend_raised() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -129,3 +131,28 @@ def test_draws_from_nothing_are_refused(value: float) -> None:
     for relaxation in (Softmax, GumbelSoftmax):
         with pytest.raises(UsageError, match="leave each row a finite entry"):
             relaxation(((2, 3),), decoded).sample([torch.full((2, 3), value)], 1)
+
+
+EDGES = ((0, 2), (1, 2))
+
+
+@pytest.mark.parametrize(
+    "relaxation",
+    [
+        Softmax(((2, 3),), decoded),
+        GumbelSoftmax(((2, 3),), decoded),
+        Sigmoid(((2,),), decoded),
+        TwoEdges(EDGES, 3, decoded),
+        EdgePairs(EDGES, 3, decoded),
+    ],
+)
+def test_nothing_is_drawn_nor_derived_without_a_word(relaxation: Any) -> None:
+    finite = [torch.zeros(shape) for shape in relaxation.shapes]
+    assert len(relaxation.sample(finite, 1)) == 1
+    for n in (0, -1):
+        with pytest.raises(UsageError, match=f"{n} encodings cannot be drawn: draw 1"):
+            relaxation.sample(finite, n)
+    diverged = [parameter.clone() for parameter in finite]
+    diverged[-1].view(-1)[0] = torch.nan
+    with pytest.raises(UsageError, match="the parameters hold NaN: a search diverged"):
+        relaxation.derive(diverged)

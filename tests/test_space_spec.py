@@ -10,12 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from torch import nn
 
 from latbench import plugins
 from latbench.errors import LatbenchError, PluginError, UsageError
 from latbench.measure.settings import Settings
 from latbench.profiling.architectures import measure_architectures
 from latbench.space import SpaceSpec
+from latbench.spaces.choices import Choice, ChoiceSpace
 from latbench.spaces.nasbench201 import NasBench201Space
 
 SMALL = {"cells": 1, "channels": 4, "image": 8}
@@ -64,6 +66,32 @@ class Hidden(Plain):
     secret: int = field(default=3, init=False)
 
 
+@dataclass(frozen=True, eq=False)
+class ByIdentity(Plain):
+    """Equal to nothing but itself, as far as Python knows."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class Undeclared(Plain):
+    """Not decorated, with an argument that no field has."""
+
+    def __init__(self, width: float = 0.5, depth: int = 2, head: str = "", pretrained: bool = False, more: int = 1):
+        super().__init__(width, depth, head, pretrained)
+        object.__setattr__(self, "more", more)
+
+
+class Undecorated(ChoiceSpace):
+    """Keeps nothing of its own; its base class caches what follows from the decisions."""
+
+    name = "undecorated"
+    decisions = (Choice("kernel", (3, 5)),)
+
+    def build(self, architecture: object) -> nn.Module:
+        return nn.Identity()
+
+
 class Stateless:
     name: ClassVar[str] = "stateless"
     sample = encode = build = Plain.sample
@@ -82,6 +110,9 @@ class Stateful(Stateless):
         (Plain(width=0.25, pretrained=True), f"{__name__}:Plain"),
         (Outer.Inner(head="conv"), f"{__name__}:Outer.Inner"),
         (Stateless(), f"{__name__}:Stateless"),
+        (ByIdentity(depth=3), f"{__name__}:ByIdentity"),
+        (Undeclared(more=1), f"{__name__}:Undeclared"),
+        (Undecorated(), f"{__name__}:Undecorated"),
     ],
 )
 def test_a_space_is_spelled_by_what_loads_its_class(space: object, name: str) -> None:
@@ -89,7 +120,13 @@ def test_a_space_is_spelled_by_what_loads_its_class(space: object, name: str) ->
     assert spec.name == name
     again = spec.create()
     assert type(again) is type(space)
-    assert isinstance(space, Stateless) or again == space
+    assert isinstance(space, Stateless | ByIdentity | Undecorated) or again == space
+
+
+def test_a_space_that_has_been_used_is_still_spelled() -> None:
+    space = Undecorated()
+    assert len(space.columns) == 2
+    assert SpaceSpec.of(space) == SpaceSpec(f"{__name__}:Undecorated", {})
 
 
 def local_space() -> object:
@@ -126,6 +163,7 @@ def prompted_space() -> object:
             "field 'widths' of 'Listed' is a tuple: .*write several values as one text, such as '16,32'",
         ),
         (lambda: Plain(depth=np.int64(3)), "field 'depth' of 'Plain' is a int64"),
+        (lambda: Undeclared(more=2), "with other attributes: make everything that it depends on a field"),
         (hidden_space, "with other attributes: make everything that it depends on a field"),
         (lambda: Plain(width=float("nan")), "field 'width' of 'Plain' is nan: give a finite number"),
         (lambda: Stateful(2), "'Stateful' is not a dataclass.*: write @dataclass"),
@@ -188,6 +226,7 @@ SCRIPT = """
 from dataclasses import dataclass
 from latbench import SpaceSpec, measure_architectures
 from latbench.measure.settings import Settings
+from latbench.spaces.choices import Choice, ChoiceSpace
 from latbench.spaces.nasbench201 import NasBench201Space
 
 @dataclass(frozen=True)

@@ -25,6 +25,14 @@ alphas = [torch.zeros(shape, requires_grad=True) for shape in space.relaxation()
 loss(alphas).backward()
 print(float(width.grad), min(float(alpha.grad.abs().max()) for alpha in alphas))
 """
+IMAGES = """
+import torch
+from latbench.search import Images
+
+def few():
+    x, y = torch.randn(16, 3, 128, 128), torch.arange(16) % 2
+    return Images("few", x, y, x, y)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +51,7 @@ def test_it_is_listed_with_its_package(environment: dict[str, str]) -> None:
     assert (mine["package"], mine["available"]) == ("latbench-flops", True)
 
 
-@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 12), (SPACE, 45)])
+@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 13), (SPACE, 45)])
 def test_it_passes_the_contract(environment: dict[str, str], example: Path, tests: int) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
     run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
@@ -64,21 +72,42 @@ def test_it_can_be_profiled(environment: dict[str, str], tmp_path: Path) -> None
     assert json.loads(run.stdout)["architectures"] == 3
 
 
-def test_a_space_is_profiled_fitted_and_given_to_a_loss(environment: dict[str, str], tmp_path: Path) -> None:
+def test_a_space_is_profiled_fitted_given_to_a_loss_and_searched(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "images.py").write_text(IMAGES)
     space = ["--space", "mobilenet", "-S", "width=0.25", "-S", "activation=ReLU", "--backend", "flops"]
     for command in (
-        ["-m", "latbench", "profile", *space, "--samples", "12", "--store", "a.db", "--json"],
+        ["-m", "latbench", "profile", *space, "--samples", "60", "--store", "a.db", "--json"],
         ["-m", "latbench", "fit", "a.db", "--predictor", "mlp", "-P", "steps=50", "--out", "mlp.safetensors"],
         ["-c", LOSS],
+        [
+            *(
+                "-m",
+                "latbench",
+                "search",
+                "mlp.safetensors",
+                "--strategy",
+                "random",
+                "-P",
+                "samples=8",
+                "-P",
+                "trained=1",
+            ),
+            *("--data", "images:few", "--epochs", "1", "--train-epochs", "1", "--batch-size", "8"),
+            *("--targets", "none,80%", "--out", "found", "--json"),
+        ],
     ):
         run = subprocess.run(
             [sys.executable, *command], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
         )
         assert run.returncode == 0, run.stderr
-    slope, smallest = map(float, run.stdout.split())
+        if command[1] == LOSS:
+            slope, smallest = map(float, run.stdout.split())
     assert slope != 0
     # Every decision has a share in the loss.
     assert smallest > 0
+    free, steered = json.loads(run.stdout)["rows"]
+    assert steered["predicted"] <= steered["asked"] < free["predicted"]
+    assert 0 < steered["measured"] < free["measured"]
 
 
 def test_the_space_of_the_readme_has_at_most_40_lines() -> None:

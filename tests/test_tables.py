@@ -145,7 +145,7 @@ def test_no_meter_is_recommended_for_a_table_of_others(table: Path, store: Path)
     read(table, store)
     with Store(store, quantity="energy") as opened, pytest.raises(StoreError) as refused:
         opened.profile()
-    assert "holds latency and no energy: leave out --target" in str(refused.value)
+    assert "holds latency and no energy: leave out --quantity" in str(refused.value)
     assert "profile" not in str(refused.value)
 
 

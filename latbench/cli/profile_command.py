@@ -28,6 +28,9 @@ def run(
     space_option: opt.SpaceOptions = None,
     option: opt.BackendOptions = None,
     operators: Annotated[bool, typer.Option("--operators", help="Also measure the space's operator table.")] = False,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Also measure the parts of every architecture, such as its early exits.")
+    ] = False,
     precision: opt.Precision = "fp32",
     threads: opt.Threads = 1,
     batch: opt.Batch = 1,
@@ -92,6 +95,7 @@ def run(
             settings=settings,
             batch=batch,
             with_operations=operators,
+            with_parts=parts,
             meter=meter,
             window_s=opt.seconds(window) or 0.0,
             retry_failed=retry_failed,
@@ -163,6 +167,7 @@ def _print(summary: Summary) -> None:
     of = "" if progress.quantity == "latency" else f", {progress.quantity}"
     out.print(
         f"{summary.store}{of}: {summary.architectures} architectures, {summary.operations} operations, "
+        f"{f'{summary.parts} parts, ' if summary.parts else ''}"
         f"{len(summary.failures)} failures; {progress.measured} new at {progress.per_hour:,.0f} an hour"
     )
     out.print(f"noise floor: {summary.noise_floor}")
@@ -181,6 +186,7 @@ def _document(summary: Summary) -> dict[str, object]:
         "store": str(summary.store),
         "architectures": summary.architectures,
         "operations": summary.operations,
+        "parts": summary.parts,
         "planned": summary.planned,
         "measured_now": summary.progress.measured,
         "per_hour": summary.progress.per_hour,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from latbench.backend import Backend, Compiled, Device
+from latbench.backend import Compiled, Device
 from latbench.measure.settings import Settings
 from latbench.measure.workloads import CompiledWorkload
 from latbench.records.measurement import Conditions, Measurement
@@ -30,7 +30,7 @@ class Quantity(Protocol):
     compiles_ahead: ClassVar[bool]
     """Whether one session may compile while another one is measured."""
 
-    def check(self, backend: Backend, settings: Settings) -> None:
+    def check(self, device: Device, settings: Settings) -> None:
         """Check that the quantity can be measured, before anything is.
 
         Raises:

@@ -10,11 +10,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Fact, HasState
+from latbench.backend import Backend, CompileOptions, Device, Fact, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
 from latbench.errors import CounterError, MeasurementError, OutOfMemoryError, UsageError, reason
 from latbench.executor import Notify
@@ -102,9 +103,7 @@ def run_session(
         environment = {**host_state(), **_device_state(backend)}
         measured = quantity.measure(compiled, running)
         after = {f"{key}_after": value for key, value in _device_state(backend).items()}
-        conditions = quantity.conditions(
-            _conditions(backend, quantity, compiled[0], options, settings), compiled[0].compiled
-        )
+        conditions = quantity.conditions(_conditions(running, quantity, compiled[0]), compiled[0].compiled)
     environment |= {"unit": conditions.device.unit} if conditions.device.unit else {}
     measurements = (
         replace(m, session=session, order=order, seed=seed, environment={**environment, **m.environment, **after})
@@ -136,6 +135,11 @@ class Session:
         self.rng = np.random.default_rng(seed)
         self.failures: list[Failure] = []
         self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def device(self) -> Device:
+        """The device that the options choose."""
+        return device_of(self.backend, self.options)
 
     @contextmanager
     def prepared(self, workloads: Sequence[Workload]) -> Iterator[list[CompiledWorkload]]:
@@ -256,17 +260,15 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
         seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-def _conditions(
-    backend: Backend, quantity: Quantity, each: CompiledWorkload, options: CompileOptions, settings: Settings
-) -> Conditions:
+def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) -> Conditions:
     """Return the conditions that the measurements of a session share, as for a latency."""
-    device = backend.device()
+    device, options = session.device, session.options
     return Conditions(
         quantity=quantity.name,
         unit=quantity.unit,
         clock=each.compiled.clock,
-        cache=settings.cache,
-        backend=backend.name,
+        cache=session.settings.cache,
+        backend=session.backend.name,
         device=replace(device, facts={**host_facts(), **device.facts}),
         precision=options.precision,
         threads=options.threads,

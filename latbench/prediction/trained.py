@@ -67,13 +67,15 @@ class TrainedPredictor:
         Raises:
             ParseError: a text is not an architecture of the space.
             ShapeError: encodings of another shape.
-            UsageError: the predictor itself fails, or gives no standard deviations.
+            UsageError: one text in place of several, the predictor itself fails, or it gives no standard deviations.
         """
         if return_std and not gives_std(self.estimator):
             able = [*names_of(gives_std), "sklearn.linear_model:BayesianRidge"]
             raise UsageError(
                 f"predictor {self.plugin!r} gives no standard deviations: use {' or '.join(map(repr, able))}"
             )
+        if isinstance(architectures, str):
+            raise UsageError(f"several architectures are predicted at once: give a list, predict([{architectures!r}])")
         rows = self._encodings(architectures)
         if not len(rows):
             return (np.empty(0), np.empty(0)) if return_std else np.empty(0)

@@ -27,7 +27,7 @@ from latbench.profiling.plan import Stretch, plan
 from latbench.profiling.progress import Progress
 from latbench.records.noise_floor import NoiseFloor, noise_floor
 from latbench.records.subjects import Failure, Subject, references
-from latbench.space import SearchSpace, SpaceSpec
+from latbench.space import HasOperations, HasParts, SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
 
 
@@ -44,6 +44,7 @@ class Summary:
         operations: how many are measured.
         failures: what could not be measured.
         noise_floor: from the blind duplicates.
+        parts: how many are measured.
         more: the same of the other quantities of the run, by name.
     """
 
@@ -55,6 +56,7 @@ class Summary:
     operations: int
     failures: tuple[Failure, ...]
     noise_floor: NoiseFloor
+    parts: int = 0
     more: Mapping[str, Summary] = field(default_factory=dict)
 
 
@@ -64,12 +66,13 @@ def profile_space(
     store: str | Path,
     *,
     samples: int,
-    quantities: Sequence[str] = ("latency",),
+    quantities: str | Sequence[str] = ("latency",),
     seed: int = 0,
     options: CompileOptions | None = None,
     settings: Settings | None = None,
     batch: int = 1,
     with_operations: bool = False,
+    with_parts: bool = False,
     meter: str | None = None,
     window_s: float = 5.0,
     retry_failed: bool = False,
@@ -88,12 +91,13 @@ def profile_space(
         backend: plug-in name, ``module:Class``, or a backend that its class gives without arguments.
         store: the SQLite file; made if missing.
         samples: how many architectures; isomorphic ones count once.
-        quantities: what is measured of them: ``"latency"``, ``"energy"``, ``"memory"``.
+        quantities: what is measured of them: ``"latency"``, ``"energy"``, ``"memory"``, or several.
         seed: draws the architectures; more samples with one seed extend the same list.
         options: how models are compiled.
         settings: how they are measured.
         batch: inputs of one inference.
         with_operations: also measure every distinct operation of the space, for the lookup predictor.
+        with_parts: also measure the parts of every architecture, such as those up to an early exit.
         meter: plug-in name or ``module:Class`` of what counts energy, which is then measured too.
         window_s: seconds for which a metered model runs without a break, three times.
         retry_failed: also measure what an earlier run could not.
@@ -103,23 +107,27 @@ def profile_space(
         on_progress: called after each session.
 
     Raises:
-        UsageError: there is nothing to measure, the store belongs to another profile or to a space that has been edited
-            since, or a meter is combined with a cold cache.
+        UsageError: there is nothing to measure, the space does not have the operations or parts, the store belongs to
+            another profile or to a space that has been edited since, or a meter is combined with a cold cache.
         NoCounterError: the meter cannot count the energy of the backend's device.
         MeasurementError: the backend cannot run the space's reference architectures, or the meter's counter fails.
     """
     options, settings = options or CompileOptions(), settings or Settings()
     if samples < 1 and not with_operations:
         raise UsageError(f"{samples} samples leave nothing to measure: give --samples 1 or more")
+    if with_operations and not isinstance(space, HasOperations):
+        raise UsageError(f"{SpaceSpec.of(space)} has no operations that run alone: leave --operators out")
+    if with_parts and not isinstance(space, HasParts):
+        raise UsageError(f"{SpaceSpec.of(space)} has no parts that run alone: leave --parts out")
     wanted = _wanted(quantities, meter, window_s)
     spec, name = SpaceSpec.of(space), backend_name(backend)
     identity = Identity(spec, name, options.precision, options.threads, batch, settings.cache, dict(options.options))
     with ExitStack() as stack:
         running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
         # A mistake must not leave a store behind, nor come to light after hours.
-        places = _equal_places(running, PlacesRequest(name, options.threads, settings, wanted))
-        stretches = plan(space, samples, seed, with_operations=with_operations)
-        structure = running.start(StructureRequest(spec, batch), places[0]).result()
+        places = _equal_places(running, PlacesRequest(name, options, settings, wanted))
+        stretches = plan(space, samples, seed, with_operations=with_operations, with_parts=with_parts)
+        structure = running.start(StructureRequest(spec, batch, with_operations), places[0]).result()
         deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
         summaries: dict[str, Summary] = {}
         for quantity in wanted:
@@ -148,9 +156,12 @@ def profile_space(
     return replace(first, more={name: summary for name, summary in summaries.items() if summary is not first})
 
 
-def _wanted(quantities: Sequence[str], meter: str | None, window_s: float) -> tuple[Quantity, ...]:
+def _wanted(quantities: str | Sequence[str], meter: str | None, window_s: float) -> tuple[Quantity, ...]:
     """Return the quantities in the order in which they are measured."""
-    names = {*quantities, *((EnergyQuantity.name,) if meter is not None else ())}
+    names = {
+        *([quantities] if isinstance(quantities, str) else quantities),
+        *((EnergyQuantity.name,) if meter is not None else ()),
+    }
     for name in names:
         if name not in QUANTITIES:
             raise UsageError(f"no quantity {name!r}: choose from {', '.join(QUANTITIES)}")
@@ -197,6 +208,7 @@ def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> 
         left=sum(not store.holds(subject) for subject in planned) if progress.done < progress.total else 0,
         architectures=store.count("architecture"),
         operations=store.count("operation"),
+        parts=store.count("part"),
         failures=store.failures(),
         noise_floor=noise_floor(store.duplicates()),
     )

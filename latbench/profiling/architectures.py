@@ -57,7 +57,7 @@ def measure_architectures(
     subjects = [Subject("architecture", text) for text in dict.fromkeys(map(str, architectures))]
     measured: dict[str, Measurement] = {}
     with LocalExecutor(timeout) as executor:
-        place, *_ = executor.places(PlacesRequest(plugin, options.threads, settings, (quantity,)))
+        place, *_ = executor.places(PlacesRequest(plugin, options, settings, (quantity,)))
         if not subjects and not quantity.with_references:
             quantity, like = LATENCY, None
         riding = references(space) if quantity.with_references else ()

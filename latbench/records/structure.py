@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 """Structures of another format are not compared."""
 
 
@@ -16,17 +16,18 @@ class NetworkStructure:
     """What one network is made of.
 
     Args:
-        architecture: its string form.
+        architecture: its string form; of an operation, its key.
         inputs: shape and type of its sample inputs by name, ``"1x3x32x32:float32"``.
         parameters: how many numbers it learns.
-        operators: how often each operator runs, by what it is and its shapes; of a network that cannot be traced,
-            its modules with their types and the shapes of their weights.
+        operators: how often each operator runs, by what it is and its shapes.
+        wiring: digest of which operator feeds which, in which types.
     """
 
     architecture: str
     inputs: Mapping[str, str]
     parameters: int
     operators: Mapping[str, int]
+    wiring: str
 
     def differences(self, now: NetworkStructure) -> Iterator[str]:
         """Yield what has changed, in words; of the operators, only the first one that has."""
@@ -42,6 +43,8 @@ class NetworkStructure:
             if before != after:
                 yield f"runs {operator} {_times(after)}, {_times(before)} when this store was made"
                 return
+        if self.wiring != now.wiring:
+            yield "connects the same operators otherwise, or in other types, than when this store was made"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,12 @@ class Structure:
     Args:
         columns: the names of the encoding's columns.
         references: the networks that sessions measure as references.
+        others: further architectures, so that every option occurs, and operations; compared where both know them.
     """
 
     columns: tuple[str, ...]
     references: tuple[NetworkStructure, ...]
+    others: tuple[NetworkStructure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -65,19 +70,34 @@ class Structure:
         """Read what `to_json` wrote; None if that was another format."""
         if values["format"] != FORMAT:
             return None
-        return cls(tuple(values["columns"]), tuple(NetworkStructure(**network) for network in values["references"]))
+        references, others = (
+            tuple(NetworkStructure(**network) for network in values[part]) for part in ("references", "others")
+        )
+        return cls(tuple(values["columns"]), references, others)
+
+    def joined(self, now: Structure) -> Structure:
+        """Return this with what only `now` knows: operations that are measured for the first time."""
+        return replace(self, others=tuple({**_by_name(now.others), **_by_name(self.others)}.values()))
 
     def difference(self, now: Structure) -> str:
         """Return the first thing that has changed since a store was made, in words; empty where nothing has."""
-        for number, (before, after) in enumerate(zip_longest(self.columns, now.columns), start=1):
-            if before != after:
-                return f"column {number} is {after or 'missing'}, {before or 'missing'} when this store was made"
+        for number, (column, here) in enumerate(zip_longest(self.columns, now.columns), start=1):
+            if column != here:
+                return f"column {number} is {here or 'missing'}, {column or 'missing'} when this store was made"
         for number, (then, network) in enumerate(zip(self.references, now.references, strict=False), start=1):
             if told := list(then.differences(network)):
                 return f"reference {number} {'; it '.join(told)}"
         if len(self.references) != len(now.references):
             return f"it has {len(now.references)} references, {len(self.references)} when this store was made"
+        known = _by_name(now.others)
+        for before in self.others:
+            if before.architecture in known and (told := list(before.differences(known[before.architecture]))):
+                return f"{before.architecture} {'; it '.join(told)}"
         return ""
+
+
+def _by_name(networks: Iterable[NetworkStructure]) -> dict[str, NetworkStructure]:
+    return {network.architecture: network for network in networks}
 
 
 def _inputs(network: NetworkStructure) -> str:

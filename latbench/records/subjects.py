@@ -10,7 +10,7 @@ from latbench.records.measurement import SubjectKind
 from latbench.space import Architecture, HasOperations, HasParts, SearchSpace, SpaceSpec
 
 REFERENCES = 3
-_REFERENCE_SEED = 20200
+REFERENCE_SEED = 20200
 """Draws the references of a space; part of what makes two profiles comparable, so it never changes."""
 
 
@@ -36,7 +36,7 @@ class Failure:
 
 def references(space: SearchSpace) -> tuple[Subject, ...]:
     """Return the fixed architectures of a space that every session measures."""
-    return tuple(Subject("reference", str(a)) for a in space.sample(REFERENCES, seed=_REFERENCE_SEED))
+    return tuple(Subject("reference", str(a)) for a in space.sample(REFERENCES, seed=REFERENCE_SEED))
 
 
 def operations(space: SearchSpace) -> tuple[str, ...]:

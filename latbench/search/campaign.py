@@ -226,7 +226,7 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
         predictor.space,
         architectures,
         conditions.backend,
-        options=CompileOptions(conditions.precision, conditions.threads, conditions.options),
+        options=_options(predictor),
         settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
         batch=conditions.batch,
         quantity=quantity_like(conditions),
@@ -240,6 +240,11 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"torch cannot train on {device!r} here: {error}: give --device cpu") from error
+
+
+def _options(predictor: TrainedPredictor) -> CompileOptions:
+    conditions = predictor.conditions
+    return CompileOptions(conditions.precision, conditions.threads, conditions.options)
 
 
 def _check_measurable(predictor: TrainedPredictor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 from typing import Any
 
 from latbench.errors import UsageError
@@ -21,7 +22,7 @@ def settings_of(space: object) -> dict[str, Setting]:
             a boolean.
     """
     if not dataclasses.is_dataclass(space):
-        if object.__getstate__(space) is not None:
+        if _attributes(space):
             raise UsageError(
                 f"{type(space).__qualname__!r} is not a dataclass, so nothing says how to make it again: "
                 "write @dataclass(frozen=True) above it, and its configuration as fields"
@@ -37,6 +38,35 @@ def settings_of(space: object) -> dict[str, Setting]:
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"field {name!r} of {type(space).__qualname__!r} is {value}: give a finite number")
     return settings
+
+
+def are_equal(space: object, other: object) -> bool:
+    """Whether two spaces of one class were made alike, so that they build the same networks.
+
+    What is no field counts where it is plain: a constructor may keep an argument that no field has.
+    """
+    names = [field.name for field in dataclasses.fields(space)] if dataclasses.is_dataclass(space) else []
+    if type(space).__eq__ is object.__eq__:
+        if any(getattr(space, name) != getattr(other, name) for name in names):
+            return False
+    elif space != other:
+        return False
+    one, two = ({k: v for k, v in _attributes(each).items() if k not in names} for each in (space, other))
+    plain = {name for name in (*one, *two) if isinstance((one | two)[name], str | int | float)}
+    return all(name in one and name in two and one[name] == two[name] for name in plain)
+
+
+def _attributes(space: object) -> dict[str, Any]:
+    """Return the attributes of an object, but for what it has cached."""
+    state = object.__getstate__(space)
+    values: dict[str, Any] = {}
+    for part in state if isinstance(state, tuple) else (state,):  # a pair where there are slots
+        values |= part or {}
+    return {
+        name: value
+        for name, value in values.items()
+        if not any(isinstance(vars(base).get(name), cached_property) for base in type(space).__mro__)
+    }
 
 
 def field_types(plugin: Any) -> dict[str, str]:

@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +24,9 @@ from latbench.records.structure import Structure
 from latbench.records.subjects import Failure, Subject
 from latbench.space import SpaceSpec
 from latbench.store.file import StoreFile
+from latbench.store.identity import IMPORTED, Identity
+
+__all__ = ["IMPORTED", "Identity", "Store"]
 
 _COLUMNS = (
     *("kind", "subject", "replicate", "value", "low", "high", "wall", "mean_power_w"),
@@ -32,31 +34,7 @@ _COLUMNS = (
 )
 """Fields of a measurement that are columns of the same name."""
 
-IMPORTED = "imported"
-"""The backend of a store that was imported: nothing can be measured for it here."""
-
 _WHERE = "WHERE quantity = ? AND kind = ? AND subject = ? AND replicate = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a store is for: a profile with another identity goes into another store."""
-
-    space: SpaceSpec
-    backend: str
-    precision: str
-    threads: int
-    batch: int
-    cache: str
-    options: Mapping[str, str]
-
-    def differences(self, other: Identity) -> list[str]:
-        """Return ``"threads (1 there, 2 here)"`` for every field and every option that differs."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "options"]
-        pairs: list[tuple[str, Any, Any]] = [(name, getattr(self, name), getattr(other, name)) for name in names]
-        options = dict.fromkeys((*self.options, *other.options))
-        pairs += [(f"options.{key}", self.options.get(key), other.options.get(key)) for key in options]
-        return [f"{name} ({mine} there, {theirs} here)" for name, mine, theirs in pairs if mine != theirs]
 
 
 class Store:
@@ -126,13 +104,13 @@ class Store:
         with self._file.transaction("write to"):
             text = self._file.fact("structure")
             known = None if text is None else Structure.from_json(json.loads(text))
-            if known is None:
-                self._file.set_fact("structure", json.dumps(structure.to_json()))
-            elif difference := known.difference(structure):
+            if known is not None and (difference := known.difference(structure)):
                 raise StoreError(
                     f"{self.path} holds measurements of another version of {self.identity.space}: {difference}; "
                     "choose another --store"
                 )
+            kept = structure if known is None else known.joined(structure)
+            self._file.set_fact("structure", json.dumps(kept.to_json()))
 
     def add(self, conditions: Conditions, measurements: Sequence[Measurement]) -> None:
         """Write a session's measurements in one transaction; what is there already stays as it was.
@@ -315,10 +293,12 @@ def _started(process: psutil.Process) -> float:
 
 
 def _measurement(row: sqlite3.Row, session: Mapping[str, Any]) -> Measurement:
-    return Measurement(
-        order=row["position"],
-        flags=tuple(json.loads(row["flags"])),
-        blocks=tuple(np.frombuffer(row["blocks"], "<f4").tolist()),
-        **{name: row[name] for name in _COLUMNS},
-        **session,
+    return Measurement.from_json(
+        {
+            "order": row["position"],
+            "flags": json.loads(row["flags"]),
+            "blocks": np.frombuffer(row["blocks"], "<f4").tolist(),
+            **{name: row[name] for name in _COLUMNS},
+            **session,
+        }
     )

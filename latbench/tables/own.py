@@ -70,11 +70,11 @@ def _row(measurement: Measurement) -> dict[str, Any]:
 def _measurement(row: Mapping[str, Any], path: Path, index: int) -> Measurement:
     values = {name: row[name] for name in _names(Measurement) if name in row}  # older tables have fewer columns
     try:
-        return Measurement(
-            **{
+        return Measurement.from_json(
+            {
                 **values,
-                "flags": tuple(row["flags"].split()),
-                "blocks": tuple(map(float, row["blocks"].split())),
+                "flags": row["flags"].split(),
+                "blocks": map(float, row["blocks"].split()),
                 "environment": json.loads(row["environment"]),
             }
         )

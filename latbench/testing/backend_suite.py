@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from latbench import plugins
-from latbench.backend import Backend, Compiled, CompileOptions, Device, HasMemory, HasOperatorTimes
+from latbench.backend import Backend, Compiled, CompileOptions, Device, HasMemory, HasOperatorTimes, HasUnits
 from latbench.errors import ModelError, PluginError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
@@ -57,6 +57,15 @@ class BackendSuite:
         assert isinstance(device, Device)
         assert device.name
         assert json.loads(json.dumps(dataclasses.asdict(device))) == dataclasses.asdict(engine.device())
+
+    def test_its_units_are_told_apart(self, engine: Backend) -> None:
+        """`HasUnits` is optional; each unit is chosen by variables of its own."""
+        if not isinstance(engine, HasUnits):
+            return
+        units = engine.units()
+        assert len({unit for unit, _ in units}) == len(units)
+        assert all(unit and environment for unit, environment in units)
+        assert engine.device().unit in {"", *(unit for unit, _ in units)}
 
     def test_a_run_takes_time_on_a_named_clock(self, engine: Backend) -> None:
         """Seconds are positive, and the record says whose they are."""

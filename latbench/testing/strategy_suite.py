@@ -122,10 +122,12 @@ class StrategySuite:
             assert resumed.losses[0] < whole.losses[0] or not whole.losses[0]
 
     def test_the_folder_of_another_search_is_refused(self, tmp_path: Path) -> None:
-        """Its state belongs to another problem."""
-        if not self.resumes:
-            pytest.skip(f"{self.strategy} keeps no state")
+        """Its state belongs to another problem; who keeps no state takes nothing from it."""
         self.create().search(self.problem(), folder=tmp_path)
+        if not self.resumes:
+            again = self.create().search(self.problem(seed=1), folder=tmp_path)
+            assert _same(again, self.create().search(self.problem(seed=1)))
+            return
         with pytest.raises(UsageError):
             self.create().search(self.problem(seed=1), folder=tmp_path)
 

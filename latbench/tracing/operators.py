@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import operator
@@ -68,6 +69,30 @@ def operators(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[Ope
         calls[name] += 1
         found.append(_operator(node, name if calls[name] == 1 else f"{name}_{calls[name]}"))
     return found
+
+
+def wiring(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> str:
+    """Return a digest of which operator of a module feeds which, and in which types.
+
+    It does not change with the names of modules, nor with the order of calls that do not depend on each other. Raises
+    as `operators` does.
+    """
+    traced = trace(module, inputs)
+    digests = {node: _digest(f"input {n} {node.spec}") for n, node in enumerate(traced.inputs)}
+
+    def digest(tensor: Node | Tensor) -> str:
+        return digests[tensor] if isinstance(tensor, Node) else f"{_text(tensor.shape)}:{tensor.dtype}"
+
+    for node in traced.nodes:
+        attributes = " ".join(f"{name}={_text(value)}" for name, value in _attributes(node).items())
+        fed = [digest(tensor) for tensor in _tensors((node.args, node.kwargs))]
+        ordered = sorted(fed) if _type(node) in ("add", "mul") else fed
+        digests[node] = _digest(f"{_type(node)} {attributes} {' '.join(ordered)} {node.spec}")
+    return _digest(" ".join(map(digest, traced.outputs)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _operator(node: Node, name: str) -> Operator:

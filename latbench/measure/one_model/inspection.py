@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.backend import Backend, Compiled, CompileOptions, HasMemory, HasOperatorTimes, OperatorTime
+from latbench.backend import Backend, Compiled, CompileOptions, HasMemory, HasOperatorTimes, OperatorTime, device_of
 from latbench.measure.process_memory import process_mib
 from latbench.model import Model
 
@@ -64,7 +64,7 @@ def inspect_model(
         memory: tuple[float | None, str] = (None, "")
         if isinstance(compiled, HasMemory):
             memory = compiled.memory_mib(), "model"
-        elif backend.device().kind == "cpu" and grown > 0:
+        elif device_of(backend, options).kind == "cpu" and grown > 0:
             memory = grown, "process"
         ms = _call_ms(compiled)
         operators = compiled.operator_times() if with_operators and isinstance(compiled, HasOperatorTimes) else ()

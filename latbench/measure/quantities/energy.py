@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from latbench import plugins
-from latbench.backend import Backend, Compiled, Device
+from latbench.backend import Compiled, Device
 from latbench.errors import LatbenchError, PluginError, UsageError, reason
 from latbench.measure.energy.windows import EnergySettings, measure_energies
 from latbench.measure.session import Session
@@ -40,8 +40,8 @@ class EnergyQuantity:
         """Read the fields."""
         return cls(EnergySettings(**values["settings"]))
 
-    def check(self, backend: Backend, settings: Settings) -> None:
-        """Check that the meter counts the backend's device.
+    def check(self, device: Device, settings: Settings) -> None:
+        """Check that the meter counts the device.
 
         Raises:
             UsageError: a cold cache.
@@ -54,7 +54,7 @@ class EnergyQuantity:
             )
         meter = self._meter()
         try:
-            meter.counter(backend.device())
+            meter.counter(device)
         except LatbenchError:
             raise
         except Exception as error:
@@ -77,7 +77,7 @@ class EnergyQuantity:
             NoCounterError: the meter cannot count the energy of the backend's device.
             CounterError: the counter fails.
         """
-        counter = self._meter().counter(session.backend.device())
+        counter = self._meter().counter(session.device)
         with session.timed("time"):
             energies = measure_energies([c.compiled for c in workloads], counter, self.settings, rng=session.rng)
         measurements = []

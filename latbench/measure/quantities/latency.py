@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from latbench.backend import Backend, Compiled, Device, Fact
+from latbench.backend import Compiled, Device, Fact
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
 from latbench.measure.gates import flags
 from latbench.measure.rounds import visit_in_rounds
@@ -38,8 +38,8 @@ class LatencyQuantity:
         """Return the quantity: it has no fields."""
         return cls(**values)
 
-    def check(self, backend: Backend, settings: Settings) -> None:
-        """Accept every backend: each one times its runs."""
+    def check(self, device: Device, settings: Settings) -> None:
+        """Accept every device: each backend times its runs."""
 
     def session_size(self, device: Device) -> int:
         """Return how many workloads share a session, references left out."""

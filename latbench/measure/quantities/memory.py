@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from latbench.backend import Backend, Compiled, Device, HasMemory
+from latbench.backend import Compiled, Device, HasMemory
 from latbench.errors import MeasurementError, UsageError
 from latbench.measure.process_memory import process_mib
 from latbench.measure.session import Session
@@ -46,8 +46,8 @@ class MemoryQuantity:
         """Return the quantity: it has no fields."""
         return cls(**values)
 
-    def check(self, backend: Backend, settings: Settings) -> None:
-        """Accept every backend for now: only a compiled model knows whether its runtime tells its memory."""
+    def check(self, device: Device, settings: Settings) -> None:
+        """Accept every device for now: only a compiled model knows whether its runtime tells its memory."""
 
     def session_size(self, device: Device) -> int:
         """Return how many workloads share a session: one on a CPU, so that the process holds no other."""
@@ -79,13 +79,13 @@ def _measurement(each: CompiledWorkload, session: Session) -> Measurement:
     compiled = each.compiled
     if isinstance(compiled, HasMemory):
         readings = np.array([compiled.memory_mib() for _ in range(READINGS)])
-    elif (device := session.backend.device()).kind == "cpu":
+    elif session.device.kind == "cpu":
         _growth_mib(each, session)  # the second time, too, a process loads something for good
         readings = np.array([_growth_mib(each, session) for _ in range(READINGS)])
     else:
         raise UsageError(
-            f"backend {session.backend.name!r} does not tell the memory of a model, and that of {device.name} lies "
-            "outside the process: choose another --backend, or leave memory out of --quantity"
+            f"backend {session.backend.name!r} does not tell the memory of a model, and that of {session.device.name} "
+            "lies outside the process: choose another --backend, or leave memory out of --quantity"
         )
     value = float(np.median(readings))
     if value <= 0:

@@ -15,10 +15,13 @@ def backend_name(backend: str | Backend) -> str:
     """Return what loads the class of a backend; a name stays as it is.
 
     Raises:
-        UsageError: the backend is not what its class gives without arguments, or no other process can load its class.
+        UsageError: a class in place of a backend, a backend that is not what its class gives without arguments, or one
+            whose class no other process can load.
     """
     if isinstance(backend, str):
         return backend
+    if isinstance(backend, type):
+        raise UsageError(f"{backend.__name__} is a class: give an object of it, {backend.__name__}()")
     plugin = type(backend)
     name = plugins.spelling(plugins.BACKENDS, plugin)
     known: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(backend) if dataclasses.is_dataclass(backend) else ()

@@ -6,10 +6,11 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from latbench import plugins
-from latbench.backend import Backend, Device, HasUnits
+from latbench.backend import Backend, CompileOptions, Device, HasUnits, device_of
 from latbench.devices.host import check_threads, divided_cores
 from latbench.errors import LatbenchError, PluginError, reason
 from latbench.executor import Notify, Place
@@ -26,15 +27,20 @@ class PlacesRequest:
 
     Args:
         backend: plug-in name or ``module:Class``.
-        threads: the threads of one inference.
+        options: how models are compiled; they may choose the device.
         settings: how sessions measure.
         quantities: what they measure.
     """
 
     backend: str
-    threads: int
+    options: CompileOptions
     settings: Settings
     quantities: tuple[Quantity, ...]
+
+    @property
+    def threads(self) -> int:
+        """The threads of one inference."""
+        return self.options.threads
 
     @property
     def max_seconds(self) -> float:
@@ -46,7 +52,7 @@ class PlacesRequest:
         return json.dumps(
             {
                 "backend": self.backend,
-                "threads": self.threads,
+                "options": dataclasses.asdict(self.options),
                 "settings": dataclasses.asdict(self.settings),
                 "quantities": [quantities.to_json(quantity) for quantity in self.quantities],
             }
@@ -57,7 +63,7 @@ class PlacesRequest:
         """Read what `to_json` wrote."""
         values = json.loads(text)
         wanted = tuple(map(quantities.from_json, values["quantities"]))
-        return cls(values["backend"], values["threads"], Settings(**values["settings"]), wanted)
+        return cls(values["backend"], CompileOptions(**values["options"]), Settings(**values["settings"]), wanted)
 
     def run(self, notify: Notify) -> Places:
         """Build the backend in this process and ask it.
@@ -68,9 +74,9 @@ class PlacesRequest:
         """
         check_threads(self.threads)
         backend: Backend = plugins.configure(plugins.BACKENDS, self.backend, {})
-        device = self._told(backend.device)
+        device = self._told(partial(device_of, backend, self.options))
         for quantity in self.quantities:
-            quantity.check(backend, self.settings)
+            quantity.check(device, self.settings)
         units = self._told(backend.units) if isinstance(backend, HasUnits) else ()
         # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
         ahead = device.kind == "cpu" and bool(divided_cores(self.threads)[0])

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from latbench.executor import Notify
-from latbench.measure.workers.request import workloads
 from latbench.model import Model
 from latbench.records.structure import NetworkStructure, Structure
-from latbench.records.subjects import references
-from latbench.space import SpaceSpec
+from latbench.records.subjects import REFERENCE_SEED, REFERENCES, Subject, operations, references, subject_model
+from latbench.space import SearchSpace, SpaceSpec
 
-if TYPE_CHECKING:
-    from torch import nn
+DRAWN = 12
+"""Architectures, references included, among which every option of a space is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,11 @@ class StructureResult:
 
 @dataclass(frozen=True, slots=True)
 class StructureRequest:
-    """Asks for the structure of a space's references, with sample inputs of this batch."""
+    """Asks for the structure of a space's references, with sample inputs of this batch, and of its operations."""
 
     space: SpaceSpec
     batch: int
+    operations: bool = False
 
     @property
     def threads(self) -> int:
@@ -56,17 +60,27 @@ class StructureRequest:
     def from_json(cls, text: str) -> StructureRequest:
         """Read what `to_json` wrote."""
         values = json.loads(text)
-        return cls(SpaceSpec(**values["space"]), values["batch"])
+        return cls(SpaceSpec(**values["space"]), values["batch"], values["operations"])
 
     def run(self, notify: Notify) -> StructureResult:
         """Build the references in this process and read their structure."""
         space = self.space.create()
         try:
-            models = [workload.build() for workload in workloads(references(space), space, self.batch)]
-            found = tuple(map(_structure, models))
+            found = [self._found(space, subject) for subject in references(space)]
         except Exception:  # noqa: BLE001 - building an architecture may raise anything
             return StructureResult(None)
-        return StructureResult(Structure(tuple(column.name for column in space.columns), found))
+        others = []
+        for subject in _others(space, self.operations):
+            with suppress(Exception):  # whoever measures it will explain
+                others.append(self._found(space, subject))
+        columns = tuple(column.name for column in space.columns)
+        return StructureResult(Structure(columns, tuple(found), tuple(others)))
+
+    def _found(self, space: SearchSpace[Any], subject: Subject) -> NetworkStructure:
+        import torch
+
+        torch.manual_seed(0)  # what a network runs may hang on its weights
+        return _structure(subject_model(space, subject, batch=self.batch))
 
     def read_result(self, values: Mapping[str, Any]) -> Structure | None:
         """Read what `StructureResult.to_json` wrote."""
@@ -74,21 +88,34 @@ class StructureRequest:
         return None if structure is None else Structure.from_json(structure)
 
 
+def _others(space: SearchSpace[Any], with_operations: bool) -> Iterator[Subject]:
+    """Yield further architectures, until every group of columns occurs in one or some were seen, and operations."""
+    groups = np.array([column.group for column in space.columns])
+    drawn = space.sample(DRAWN, seed=REFERENCE_SEED)
+    seen: set[str] = set()
+    for number, (architecture, row) in enumerate(zip(drawn, space.encode(drawn), strict=True)):
+        shown = set(groups[row != 0].tolist())
+        if number >= REFERENCES and not shown <= seen:
+            yield Subject("architecture", str(architecture))
+        seen |= shown
+    for key in operations(space) if with_operations else ():
+        yield Subject("operation", key)
+
+
 def _structure(model: Model) -> NetworkStructure:
     inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
     parameters = sum(parameter.numel() for parameter in model.module.parameters())
-    return NetworkStructure(model.name, inputs, parameters, _operators(model))
+    return NetworkStructure(model.name, inputs, parameters, *_operators(model))
 
 
-def _operators(model: Model) -> dict[str, int]:
-    from latbench.tracing.operators import operators
+def _operators(model: Model) -> tuple[dict[str, int], str]:
+    """Return how often each operator runs, and the digest of how they are connected."""
+    from latbench.measure.workers.calls import calls
+    from latbench.tracing.operators import operators, wiring
 
     try:
-        return dict(Counter(operator.key for operator in operators(model.module, model.inputs)))
+        keys = [operator.key for operator in operators(model.module, model.inputs)]
+        return dict(Counter(keys)), wiring(model.module, model.inputs)
     except Exception:  # noqa: BLE001 - a forward pass may raise anything when it meets a stand-in for a tensor
-        return dict(Counter(_modules(model.module)))
-
-
-def _modules(module: nn.Module) -> list[str]:
-    weights = (f"{name} {'x'.join(map(str, value.shape))}" for name, value in module.state_dict().items())
-    return [*(f"{name or 'module'} {type(child).__name__}" for name, child in module.named_modules()), *weights]
+        made = calls(model.module, model.inputs)
+        return dict(Counter(made)), hashlib.sha256("\n".join(made).encode()).hexdigest()[:16]

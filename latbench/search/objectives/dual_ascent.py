@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latbench.errors import UsageError
-from latbench.search.objectives.latency_loss import LatencyLoss
+from latbench.search.objectives.latency_loss import LatencyLoss, TensorLike
 
 
 class DualAscent(nn.Module):
@@ -46,7 +46,7 @@ class DualAscent(nn.Module):
         """Return the weighted penalty of alphas, a scalar, and move the multiplier; see `LatencyLoss.forward`."""
         return self._weighted(self.loss(alphas))
 
-    def of(self, encoding: Tensor, weights: Tensor | None = None) -> Tensor:
+    def of(self, encoding: TensorLike, weights: TensorLike | None = None) -> Tensor:
         """Return the weighted penalty of encodings, a scalar, and move the multiplier; see `LatencyLoss.of`."""
         return self._weighted(self.loss.of(encoding, weights))
 

@@ -10,6 +10,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latbench.errors import ShapeError, UsageError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from latbench.space import Encoder, Relaxation
 
 Penalty = Literal["linear", "hinge"]
+
+TensorLike = Tensor | NDArray[Any] | Sequence[float]
 
 WEIGHTS_TOLERANCE = 1e-4
 """How far the sum of sub-graphs' weights may be from 1: a softmax in half precision is that exact."""
@@ -105,6 +108,11 @@ class LatencyLoss(nn.Module):
         self.penalty = penalty
         self.temperature = temperature
         self.relaxation = _relaxation_of(self.space) if relaxation is None else relaxation
+        if self.relaxation is None and target is None:
+            raise UsageError(
+                f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: give a target, "
+                f"target=<{self.unit}>, to bill encodings with of(encoding), or give relaxation="
+            )
         self.predictor = _frozen(predictor.module()).eval()
         self.reference = target if target is not None else self._value_at_uniform_alphas()
 
@@ -117,9 +125,10 @@ class LatencyLoss(nn.Module):
         """
         return self.value(self._relaxed(alphas))
 
-    def value(self, encoding: Tensor, weights: Tensor | None = None) -> Tensor:
+    def value(self, encoding: TensorLike, weights: TensorLike | None = None) -> Tensor:
         """Return the prediction for encodings, a scalar in `unit`; see `of`."""
         columns = len(self.space.columns)
+        encoding = torch.as_tensor(encoding)  # space.encode() gives arrays
         if encoding.ndim not in (1, 2) or encoding.shape[-1] != columns or not encoding.numel():
             raise ShapeError(
                 f"encodings of this space have the shape ({columns},) or (k, {columns}), not {tuple(encoding.shape)}"
@@ -129,15 +138,15 @@ class LatencyLoss(nn.Module):
         placed = next((precise.to(buffer) for buffer in numbers), precise)
         values: Tensor = self.predictor(placed).to(precise)
         if weights is not None:
-            return (_checked_weights(weights, encoding).to(values) * values).sum()
+            return (_checked_weights(torch.as_tensor(weights), encoding).to(values) * values).sum()
         return values.mean() if encoding.ndim == 2 else values
 
-    def of(self, encoding: Tensor, weights: Tensor | None = None) -> Tensor:
+    def of(self, encoding: TensorLike, weights: TensorLike | None = None) -> Tensor:
         """Return the penalty of what a loop runs, a scalar.
 
         Args:
             encoding: ``(columns,)`` hard gates or a relaxed encoding, or ``(k, columns)`` for k sub-graphs, whose mean
-                is billed. Gradients reach it.
+                is billed; also as an array. Gradients reach a tensor.
             weights: how often each of k sub-graphs runs ``(k,)``, each at least 0 with sum 1, such as the
                 probabilities of early exits. Gradients reach them too.
 
@@ -167,15 +176,11 @@ class LatencyLoss(nn.Module):
                 f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: bill encodings with "
                 "of(encoding), or give LatencyLoss(..., relaxation=)"
             )
-        precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in alphas]
+        precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in map(torch.as_tensor, alphas)]
         return self.relaxation.expected(precise, temperature=self.temperature)
 
     def _value_at_uniform_alphas(self) -> float:
-        if self.relaxation is None:
-            raise UsageError(
-                f"space {_name(self.space)!r} has no relaxation, so the penalty cannot be relative to uniform alphas: "
-                f"give a target, LatencyLoss(..., target=<{self.unit}>)"
-            )
+        assert self.relaxation is not None
         with torch.no_grad():
             value = float(self.expected([torch.zeros(shape) for shape in self.relaxation.shapes]))
         if not (math.isfinite(value) and value > 0):

@@ -34,12 +34,26 @@ def check_temperature(temperature: float) -> None:
         raise UsageError(f"temperature {temperature} is not positive: give 1.0, or less for sharper encodings")
 
 
-def check_drawable(encoding: Tensor) -> None:
-    """Check that an expected encoding can be drawn from.
+def check_derivable(parameters: Sequence[Tensor], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Check parameters that favour something: every comparison with NaN would choose at random.
 
     Raises:
-        UsageError: it holds NaN.
+        ShapeError: other shapes than `shapes`.
+        UsageError: they hold NaN.
     """
+    check_parameters(parameters, shapes)
+    if any(parameter.isnan().any() for parameter in parameters):
+        raise UsageError("the parameters hold NaN: a search diverged; lower its learning rate, and start it again")
+
+
+def check_drawable(encoding: Tensor, n: int) -> None:
+    """Check that an expected encoding can be drawn from, `n` times.
+
+    Raises:
+        UsageError: it holds NaN, or there is nothing to draw.
+    """
+    if n < 1:
+        raise UsageError(f"{n} encodings cannot be drawn: draw 1 at least")
     if not torch.isfinite(encoding).all():
         raise UsageError(
             "the parameters hold NaN, or a row of -inf alone: a search diverged, or pruned every option of a decision; "

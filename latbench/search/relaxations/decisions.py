@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from latbench.search.relaxations.checks import check_drawable, check_parameters, check_temperature
+from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
 from latbench.search.relaxations.draws import one_hot_draws, straight_through
 from latbench.space import A_co
 
@@ -43,13 +43,13 @@ class Decisions(Generic[A_co]):
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw encodings ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
         expected = self.expected(parameters, temperature=temperature)
-        check_drawable(expected)
+        check_drawable(expected, n)
         draws = [one_hot_draws(p, n) for p in self._probabilities(parameters, temperature)]
         return straight_through(conditional_encoding(draws, self._conditions), expected)
 
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
         """Return the architecture of every decision's largest logit; see `latbench.space.Relaxation.derive`."""
-        check_parameters(parameters, self.shapes)
+        check_derivable(parameters, self.shapes)
         chosen = [functional.one_hot(p.detach().argmax(), len(p)).cpu().float() for p in parameters]
         return self._decode(conditional_encoding(chosen, self._conditions).numpy())
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from latbench.search.relaxations.checks import check_drawable, check_parameters, check_temperature
+from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
 from latbench.search.relaxations.draws import one_hot_draws, safe_softmax, straight_through
 from latbench.search.relaxations.graph import Edge, Incoming, edge_encoding
 from latbench.space import A_co
@@ -55,7 +55,7 @@ class EdgePairs(Generic[A_co]):
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw encodings of two edges a node ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
         expected = self.expected(parameters, temperature=temperature)
-        check_drawable(expected)
+        check_drawable(expected, n)
         with torch.no_grad():
             operations, pairs = self._probabilities(parameters, temperature)
             kept = self._kept([one_hot_draws(pair, n) for pair in pairs])
@@ -64,7 +64,7 @@ class EdgePairs(Generic[A_co]):
 
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
         """Return the architecture of the likeliest pairs and operations; see `latbench.space.Relaxation.derive`."""
-        check_parameters(parameters, self.shapes)
+        check_derivable(parameters, self.shapes)
         rows = [functional.one_hot(p.detach().argmax(dim=-1), p.shape[-1]).cpu().float() for p in parameters]
         operations, pairs = torch.stack(rows[: self._cells]), rows[self._cells :]
         return self._decode(edge_encoding(self._kept(pairs), operations).flatten().numpy())

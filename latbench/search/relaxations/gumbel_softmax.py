@@ -51,7 +51,7 @@ class GumbelSoftmax(Softmax[A_co]):
 
     def _draws(self, logits: Tensor, n: int) -> Tensor:
         log_p = logits.log_softmax(dim=-1)
-        check_drawable(log_p.exp())
+        check_drawable(log_p.exp(), n)
         noise = -torch.empty(n, *logits.shape, dtype=logits.dtype, device=logits.device).exponential_().log()
         noisy = log_p + noise
         hard = functional.one_hot(noisy.argmax(dim=-1), logits.shape[-1]).to(noisy)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latbench.search.relaxations.checks import check_drawable, check_parameters, check_temperature
+from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
 from latbench.search.relaxations.draws import straight_through
 from latbench.space import A_co
 
@@ -38,10 +38,10 @@ class Sigmoid(Generic[A_co]):
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw zeros and ones, ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
         expected = self.expected(parameters, temperature=temperature)
-        check_drawable(expected)
+        check_drawable(expected, n)
         return straight_through(torch.bernoulli(expected.detach().expand(n, -1)), expected)
 
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
         """Return the architecture of the positive parameters; see `latbench.space.Relaxation.derive`."""
-        check_parameters(parameters, self.shapes)
+        check_derivable(parameters, self.shapes)
         return self._decode(torch.cat([(parameter.detach() > 0).flatten() for parameter in parameters]).cpu().numpy())

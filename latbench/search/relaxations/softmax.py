@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from latbench.search.relaxations.checks import check_drawable, check_parameters, check_temperature
+from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
 from latbench.search.relaxations.draws import one_hot_draws, straight_through
 from latbench.space import A_co
 
@@ -38,13 +38,13 @@ class Softmax(Generic[A_co]):
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw one-hot rows, ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
         expected = self.expected(parameters, temperature=temperature)
-        check_drawable(expected)
+        check_drawable(expected, n)
         parts = torch.split(expected.detach(), [logits.numel() for logits in parameters])
         draws = (one_hot_draws(part.reshape(shape), n) for part, shape in zip(parts, self.shapes, strict=True))
         return straight_through(torch.cat([draw.reshape(n, -1) for draw in draws], dim=1), expected)
 
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
         """Return the architecture of every row's largest logit; see `latbench.space.Relaxation.derive`."""
-        check_parameters(parameters, self.shapes)
+        check_derivable(parameters, self.shapes)
         rows = [functional.one_hot(logits.detach().argmax(dim=-1), logits.shape[-1]) for logits in parameters]
         return self._decode(torch.cat([row.flatten() for row in rows]).cpu().numpy())

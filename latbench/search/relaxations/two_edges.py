@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from latbench.search.relaxations.checks import check_drawable, check_parameters, check_temperature
+from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
 from latbench.search.relaxations.draws import one_hot_draws, safe_softmax, straight_through
 from latbench.search.relaxations.graph import Edge, Incoming, edge_encoding
 from latbench.space import A_co
@@ -58,7 +58,7 @@ class TwoEdges(Generic[A_co]):
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw encodings of two edges a node ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
         expected = self.expected(parameters, temperature=temperature)
-        check_drawable(expected)
+        check_drawable(expected, n)
         with torch.no_grad():
             first, second, operations = self._probabilities(parameters, temperature)
             drawn = one_hot_draws(first, n)
@@ -73,7 +73,7 @@ class TwoEdges(Generic[A_co]):
         Every node keeps the two incoming edges whose strongest operation has the highest softmax probability,
         ``none`` aside, and that operation on each.
         """
-        check_parameters(parameters, self.shapes)
+        check_derivable(parameters, self.shapes)
         log_p = torch.stack([p.detach().cpu().double() for p in parameters]).log_softmax(dim=-1)[..., 1:]
         strength, choice = log_p.max(dim=-1)
         by_node = self._incoming.by_node(_floored(strength))

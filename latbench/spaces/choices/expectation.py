@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from latbench.errors import ParseError, ShapeError
+from latbench.errors import ParseError, ShapeError, UsageError
 from latbench.search.relaxations.decisions import conditional_encoding
 from latbench.spaces.choices.decision import Decision, Ordinal
 from latbench.spaces.choices.layout import Layout
 from latbench.spaces.settings import Setting
+
+TOLERANCE = 1e-2
+"""How far weights may be from a sum of 1: a softmax in bfloat16 is that exact."""
 
 
 def expected_encoding(layout: Layout, values: Mapping[str, Setting | Tensor]) -> Tensor:
@@ -38,7 +41,7 @@ def _weights(decision: Decision, value: Setting | Tensor, like: Tensor) -> Tenso
         return like.new_tensor(decision.weights(value))
     value = value.to(like)
     if value.shape == (len(decision.options),):
-        return value
+        return _checked(decision, value)
     if value.ndim == 0 and isinstance(decision, Ordinal):
         return decision.hat(value)
     number = "a number, or " if isinstance(decision, Ordinal) else ""
@@ -46,3 +49,14 @@ def _weights(decision: Decision, value: Setting | Tensor, like: Tensor) -> Tenso
         f"{decision} has {len(decision.options)} options, not a tensor {tuple(value.shape)}: "
         f"give {number}the weights of its options"
     )
+
+
+def _checked(decision: Decision, weights: Tensor) -> Tensor:
+    if not weights.is_meta:
+        lowest, total = float(weights.detach().min()), float(weights.detach().double().sum())
+        if not (lowest >= -TOLERANCE and abs(total - 1) <= TOLERANCE):
+            raise UsageError(
+                f"the weights of {decision} sum to {total:.6g} and the lowest is {lowest:.6g}: "
+                "give probabilities, at least 0 and 1 in all, such as a softmax"
+            )
+    return weights

@@ -157,7 +157,7 @@ class Layout:
     def _read(self, decision: Decision, value: Setting) -> Setting:
         value = decision.read(value)
         if decision.name in self._decides and value not in decision.options:
-            raise ParseError(f"{decision.name}={value}: decisions depend on it, so give one of {_options(decision)}")
+            raise ParseError(f"{decision.name}={value}: decisions depend on it, so give one of {_knots(decision)}")
         return value
 
     def _condition(self, decision: Decision) -> tuple[int, tuple[int, ...]] | None:
@@ -169,7 +169,7 @@ class Layout:
         earlier = self.decisions[self.index[name]]
         for value in values:
             if value not in earlier.options:
-                raise UsageError(f"{decision} depends on {name}={value}: name one of {_options(earlier)}")
+                raise UsageError(f"{decision} depends on {name}={value}: name one of {_knots(earlier)}")
         return self.index[name], tuple(earlier.options.index(value) for value in values)
 
 
@@ -179,9 +179,13 @@ def _columns(decision: Decision) -> Iterator[Column]:
         yield Column(f"{decision.name}/{option}", f"{group}/{option}")
 
 
+def _knots(decision: Decision) -> str:
+    return ", ".join(map(str, decision.options))
+
+
 def _options(decision: Decision) -> str:
     between = " or a number between" if isinstance(decision, Ordinal) and len(decision.options) > 1 else ""
-    return ", ".join(map(str, decision.options)) + between
+    return _knots(decision) + between
 
 
 def _unmet(decision: Decision, choices: Mapping[str, Setting]) -> str:

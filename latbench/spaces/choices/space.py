@@ -152,6 +152,7 @@ class ChoiceSpace(ABC):
         Raises:
             ParseError: a decision is missing or unknown, or cannot have its value.
             ShapeError: a tensor has another shape.
+            UsageError: weights are not probabilities, or a number lies outside the knots.
         """
         from latbench.spaces.choices.expectation import expected_encoding
 

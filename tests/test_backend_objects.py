@@ -52,7 +52,7 @@ def test_an_object_that_others_cannot_build_is_refused(backend: NullBackend, nam
 
 
 def test_a_class_is_no_backend() -> None:
-    with pytest.raises(UsageError, match=r"NullBackend is a class: give an object of it, NullBackend\(\)"):
+    with pytest.raises(UsageError, match=r"NullBackend is a class: give an instance, NullBackend\(\)"):
         backend_name(NullBackend)  # type: ignore[arg-type]
 
 

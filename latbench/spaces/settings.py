@@ -43,7 +43,7 @@ def settings_of(space: object) -> dict[str, Setting]:
 def are_equal(space: object, other: object) -> bool:
     """Whether two spaces of one class were made alike, so that they build the same networks.
 
-    What is no field counts where it is plain: a constructor may keep an argument that no field has.
+    Plain attributes that are not fields count too: a constructor may keep an argument that no field has.
     """
     names = [field.name for field in dataclasses.fields(space)] if dataclasses.is_dataclass(space) else []
     if type(space).__eq__ is object.__eq__:
@@ -57,7 +57,7 @@ def are_equal(space: object, other: object) -> bool:
 
 
 def _attributes(space: object) -> dict[str, Any]:
-    """Return the attributes of an object, but for what it has cached."""
+    """Return the attributes of an object, except cached ones."""
     state = object.__getstate__(space)
     values: dict[str, Any] = {}
     for part in state if isinstance(state, tuple) else (state,):  # a pair where there are slots

@@ -10,7 +10,7 @@ from typing import Any
 from latbench.space import SpaceSpec
 
 IMPORTED = "imported"
-"""The backend of a store that holds what others measured: nothing can be measured for it here."""
+"""The backend of a store that was imported: nothing can be measured for it here."""
 
 
 @dataclass(frozen=True, slots=True)

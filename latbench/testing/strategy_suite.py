@@ -122,7 +122,7 @@ class StrategySuite:
             assert resumed.losses[0] < whole.losses[0] or not whole.losses[0]
 
     def test_the_folder_of_another_search_is_refused(self, tmp_path: Path) -> None:
-        """Its state belongs to another problem; who keeps no state takes nothing from it."""
+        """Its state belongs to another problem; a strategy that keeps no state takes nothing from it."""
         self.create().search(self.problem(), folder=tmp_path)
         if not self.resumes:
             again = self.create().search(self.problem(seed=1), folder=tmp_path)

@@ -21,7 +21,7 @@ def backend_name(backend: str | Backend) -> str:
     if isinstance(backend, str):
         return backend
     if isinstance(backend, type):
-        raise UsageError(f"{backend.__name__} is a class: give an object of it, {backend.__name__}()")
+        raise UsageError(f"{backend.__name__} is a class: give an instance, {backend.__name__}()")
     plugin = type(backend)
     name = plugins.spelling(plugins.BACKENDS, plugin)
     known: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(backend) if dataclasses.is_dataclass(backend) else ()

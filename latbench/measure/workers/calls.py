@@ -1,4 +1,4 @@
-"""The calls of a network that cannot be traced, because its path hangs on values: they are seen while it runs."""
+"""The calls of a network that cannot be traced, because its path depends on values: they are recorded while it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 def calls(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[str]:
     """Run a module once, and return what it calls with its shapes and types: ``"addmm 5,1x3,3x5->1x5 float32"``.
 
-    What the module raises is raised.
+    An error of the module is passed on.
     """
     seen = _Calls()
     with torch.no_grad(), seen:

@@ -20,7 +20,7 @@ from latbench.records.subjects import REFERENCE_SEED, REFERENCES, Subject, opera
 from latbench.space import SearchSpace, SpaceSpec
 
 DRAWN = 12
-"""Architectures, references included, among which every option of a space is looked for."""
+"""How many architectures, references included, are searched for every option of a space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class StructureRequest:
             return StructureResult(None)
         others = []
         for subject in _others(space, self.operations):
-            with suppress(Exception):  # whoever measures it will explain
+            with suppress(Exception):  # the session that measures it will explain
                 others.append(self._found(space, subject))
         columns = tuple(column.name for column in space.columns)
         return StructureResult(Structure(columns, tuple(found), tuple(others)))
@@ -79,7 +79,7 @@ class StructureRequest:
     def _found(self, space: SearchSpace[Any], subject: Subject) -> NetworkStructure:
         import torch
 
-        torch.manual_seed(0)  # what a network runs may hang on its weights
+        torch.manual_seed(0)  # what a network runs may depend on its weights
         return _structure(subject_model(space, subject, batch=self.batch))
 
     def read_result(self, values: Mapping[str, Any]) -> Structure | None:
@@ -89,7 +89,7 @@ class StructureRequest:
 
 
 def _others(space: SearchSpace[Any], with_operations: bool) -> Iterator[Subject]:
-    """Yield further architectures, until every group of columns occurs in one or some were seen, and operations."""
+    """Yield more architectures, until every group of columns occurs or enough are seen, and then operations."""
     groups = np.array([column.group for column in space.columns])
     drawn = space.sample(DRAWN, seed=REFERENCE_SEED)
     seen: set[str] = set()

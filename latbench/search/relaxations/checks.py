@@ -38,8 +38,8 @@ def check_derivable(parameters: Sequence[Tensor], shapes: Sequence[tuple[int, ..
     """Check parameters that favour something: every comparison with NaN would choose at random.
 
     Raises:
-        ShapeError: other shapes than `shapes`.
-        UsageError: they hold NaN.
+        ShapeError: the shapes are not `shapes`.
+        UsageError: the parameters hold NaN.
     """
     check_parameters(parameters, shapes)
     if any(parameter.isnan().any() for parameter in parameters):
@@ -50,10 +50,10 @@ def check_drawable(encoding: Tensor, n: int) -> None:
     """Check that an expected encoding can be drawn from, `n` times.
 
     Raises:
-        UsageError: it holds NaN, or there is nothing to draw.
+        UsageError: the encoding holds NaN, or `n` is less than 1.
     """
     if n < 1:
-        raise UsageError(f"{n} encodings cannot be drawn: draw 1 at least")
+        raise UsageError(f"{n} encodings cannot be drawn: draw at least 1")
     if not torch.isfinite(encoding).all():
         raise UsageError(
             "the parameters hold NaN, or a row of -inf alone: a search diverged, or pruned every option of a decision; "

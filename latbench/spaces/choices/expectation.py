@@ -57,6 +57,6 @@ def _checked(decision: Decision, weights: Tensor) -> Tensor:
         if not (lowest >= -TOLERANCE and abs(total - 1) <= TOLERANCE):
             raise UsageError(
                 f"the weights of {decision} sum to {total:.6g} and the lowest is {lowest:.6g}: "
-                "give probabilities, at least 0 and 1 in all, such as a softmax"
+                "give probabilities, each at least 0, that sum to 1, such as a softmax"
             )
     return weights

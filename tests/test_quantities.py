@@ -165,7 +165,9 @@ class WarningBackend(NullBackend):
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
         if "skip" in model.name:
-            warnings.warn("the direct writer knows no skip: torch.onnx.export writes it", FallbackWarning, stacklevel=2)
+            place = f"module '{hash(model.name) % 100}' of shape 1x{len(model.name)}"
+            text = f"the direct writer knows no skip in {place}: torch.onnx.export writes it"
+            warnings.warn(text, FallbackWarning, stacklevel=2)
         warnings.warn("this runtime is old", UserWarning, stacklevel=2)
         return super().compile(model, options)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from latbench.measure.session import SessionResult
@@ -63,5 +65,13 @@ class Progress:
             flags=self.flags + Counter(flag for m in new for flag in m.flags),
             phases=self.phases + Counter(result.seconds),
             fallback_seconds=self.fallback_seconds + sum(m.build_ms for m in new if FALLBACK in m.flags) * 1e-3,
-            notes=tuple(dict.fromkeys((*self.notes, *result.notes))),
+            notes=_once((*self.notes, *result.notes)),
         )
+
+
+def _once(notes: Iterable[str]) -> tuple[str, ...]:
+    """Leave out notes that differ from an earlier one in names in quotes and numbers alone: the place, the shape."""
+    first: dict[str, str] = {}
+    for note in notes:
+        first.setdefault(re.sub(r"'[^']*'|\d+", "", note), note)
+    return tuple(first.values())

@@ -59,7 +59,11 @@ def load(kind: Kind, name: str) -> Any:
 
     Raises:
         PluginError: the name is unknown or registered twice, or a library is missing.
+        UsageError: a class or an object in place of a name.
     """
+    if not isinstance(name, str):
+        given = name if inspect.isclass(name) else type(name)
+        raise UsageError(f"a {kind.word} is named by a text: give '{given.__module__}:{given.__qualname__}'")
     if ":" in name:
         return _import(kind, EntryPoint(name, name, kind.group))
     found = _registered(kind).get(name)

@@ -85,6 +85,19 @@ def test_costs_are_unknown_where_one_row_is_missing_and_where_nothing_is_measura
     assert (nothing.has_operations, nothing.context().costs) == (False, None)
 
 
+@dataclass(frozen=True)
+class Misspelled(Chain):
+    def terms(self) -> list[Term]:
+        return [Term(("0/80",), {"conv 8->8": 1})]
+
+
+def test_a_term_of_a_column_that_is_not_there_is_refused() -> None:
+    profile = chain_profile(10)
+    wrong = dataclasses.replace(profile, space=Misspelled(), measurements=profile.measurements)
+    with pytest.raises(UsageError, match=r"a term of .*Misspelled\(.* has no column '0/80': did you mean '0/8'\?"):
+        fit(wrong, "lookup")
+
+
 def test_an_expansion_multiplies_columns_and_its_products_have_groups_of_their_own() -> None:
     columns = tuple(Column(name, name) for name in "abc")
     context = Context(columns, (Cost((1,), 5.0), Cost((0, 2), 7.0), Cost((0, 1, 2), 9.0)))

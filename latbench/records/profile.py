@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import DataError
+from latbench.errors import DataError, UsageError, did_you_mean
 from latbench.predictor import Context, Cost, Source
 from latbench.records.measurement import Conditions, Measurement
 from latbench.space import Architecture, HasOperations, SearchSpace, SpaceSpec, Term
@@ -106,6 +106,9 @@ class Profile:
         number = {column.name: index for index, column in enumerate(self.space.columns)}
         costs: dict[tuple[int, ...], float] = {}
         for term in terms:
+            if unknown := [name for name in term.columns if name not in number]:
+                remedy = did_you_mean(unknown[0], number)
+                raise UsageError(f"a term of {SpaceSpec.of(self.space)} has no column {unknown[0]!r}: {remedy}")
             place = tuple(sorted(number[name] for name in term.columns))
             costs[place] = costs.get(place, 0.0) + sum(table[key] * count for key, count in term.operations.items())
         return tuple(Cost(columns, value) for columns, value in costs.items())

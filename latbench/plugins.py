@@ -225,7 +225,7 @@ def _import(kind: Kind, point: EntryPoint) -> Any:
     try:
         with _marked(module_name):
             # A script that runs is not run again: its classes would not be those of the objects that it made.
-            is_main = module_name not in sys.modules and module_name == _main()[0]
+            is_main = module_name not in sys.modules and module_name != "" and module_name == _main()[0]
             module = importlib.import_module("__main__" if is_main else module_name)
     except ModuleNotFoundError as error:
         if error.name == module_name:

@@ -82,7 +82,7 @@ def test_predict_counts_lines_as_an_editor_does(predictor: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(None, "No such file"), ("", "Is a directory"), (b"\xff\xfe\x00", "no UTF-8 text")]
+    ("data", "message"), [(None, "No such file"), ("", "Is a directory"), (b"\xff\xfe\x00", "not UTF-8 text")]
 )
 def test_predict_says_which_file_it_wants(
     predictor: Path, tmp_path: Path, data: bytes | str | None, message: str
@@ -183,7 +183,7 @@ MISUSES = [
     (["fit", "a.db", "--seed", str(2**32)], "--seed"),
     (["spaces", "darts", "--seed", "-1"], "--seed"),
     (["spaces", "darts", "--samples", "1000000000"], "--samples"),
-    (["compare", "a.db", "--predictors", ","], "names none"),
+    (["compare", "a.db", "--predictors", ","], "names no predictor"),
 ]
 
 

@@ -130,7 +130,7 @@ def test_the_same_command_measures_nothing_again(store: Path) -> None:
     [
         (["--meter", "powr"], "did you mean 'power'"),
         (["--meter", METER, "--window", "0s"], "give --window 5s"),
-        (["--meter", METER, "--window", "long"], "no duration"),
+        (["--meter", METER, "--window", "long"], "not a duration"),
     ],
 )
 def test_a_mistake_with_the_meter_is_explained(tmp_path: Path, flags: list[str], message: str) -> None:

@@ -148,11 +148,7 @@ def test_what_is_no_regressor_is_refused(name: str) -> None:
     )
     with pytest.raises(UsageError, match=message):
         fit(profile, name)
-<<<<<<< HEAD
-    with pytest.raises(UsageError, match=r"not a scikit-learn regressor|not a class"):
-=======
     with pytest.raises(UsageError, match=message):
->>>>>>> w-break
         compare(profile, [name], train_sizes=(10,), seeds=1)
 
 

@@ -302,7 +302,7 @@ def test_a_module_is_measured_as_it_is_handed_over() -> None:
 
 def test_samples_and_a_backend_are_given_once() -> None:
     x = torch.ones(4, 2, 8, 8)
-    with pytest.raises(UsageError, match="backend is given twice, behind the model and as backend=: leave one out"):
+    with pytest.raises(UsageError, match="backend is given twice, after the model and as backend=: leave one out"):
         measure_model(model(), NULL, backend=NULL)
     with pytest.raises(UsageError, match="inputs is given twice"):
         measure_model(nn.Conv2d(2, 3, 1), x, inputs=x, backend=NULL)

@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("commit", help="what to compare with, such as HEAD~20")
     parser.add_argument("--samples", type=int, default=120, help="architectures of one profile")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--no-demo", action="store_true", help="leave out the short demo, which takes minutes")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     works = {
@@ -39,6 +40,8 @@ def main() -> None:
         ],
         "the short demo": [str(ROOT / "examples" / "demo.py"), "--short", "--out", "demo"],
     }
+    if arguments.no_demo:
+        works.popitem()
     with checked_out(arguments.commit) as other:
         seconds = {
             work: np.array([[taken(tree, command) for tree in (other, ROOT)] for _ in range(arguments.turns)])

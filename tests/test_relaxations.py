@@ -150,7 +150,7 @@ def test_nothing_is_drawn_nor_derived_without_a_word(relaxation: Any) -> None:
     finite = [torch.zeros(shape) for shape in relaxation.shapes]
     assert len(relaxation.sample(finite, 1)) == 1
     for n in (0, -1):
-        with pytest.raises(UsageError, match=f"{n} encodings cannot be drawn: draw 1"):
+        with pytest.raises(UsageError, match=f"{n} encodings cannot be drawn: draw at least 1"):
             relaxation.sample(finite, n)
     diverged = [parameter.clone() for parameter in finite]
     diverged[-1].view(-1)[0] = torch.nan

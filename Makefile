@@ -24,7 +24,7 @@ lint: $(INSTALLED)       ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench: $(INSTALLED)      ## Run the benchmarks on this machine
-	for name in throughput predictors latency_loss scale agreement repeatability tensorrt_build; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in throughput predictors latency_loss one_path scale agreement repeatability tensorrt_build; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:           ## Remove what these commands made
 	rm -rf $(VENV) demo-output
@@ -32,5 +32,5 @@ clean:           ## Remove what these commands made
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "latbench needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,tensorrt-rtx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,tensorrt-rtx,openvino,mnn,dev]'
 	touch $@

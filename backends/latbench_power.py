@@ -11,7 +11,7 @@ from latbench.errors import CounterError, NoCounterError, PluginError
 
 
 class PowerMeter:
-    """Reads the millijoules that a GPU has taken since its driver was loaded; Volta and newer count them."""
+    """Reads the millijoules that a GPU has used since its driver was loaded; Volta and newer count them."""
 
     name: ClassVar[str] = "power"
 
@@ -28,19 +28,19 @@ class PowerMeter:
         """Return the counter of a GPU, found by its UUID: NVML and CUDA may number GPUs differently.
 
         Raises:
-            NoCounterError: no NVIDIA GPU, or one that counts no energy.
+            NoCounterError: it is not an NVIDIA GPU, or does not count its energy.
         """
-        uuid = device.facts.get("uuid")
-        if not isinstance(uuid, str):
+        uuid = device.unit
+        if device.kind != "cuda" or not uuid:
             raise NoCounterError(
-                f"{device.name} is no NVIDIA GPU with a UUID, and 'power' reads nothing else: use --meter zeus"
+                f"{device.name} is not an NVIDIA GPU with a UUID, and 'power' reads nothing else: use --meter zeus"
             )
         try:
             handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         except pynvml.NVMLError as error:
             raise NoCounterError(
-                f"{device.name} ({uuid}) tells no energy (NVML: {error}): it takes a whole GPU, Volta or newer"
+                f"{device.name} ({uuid}) does not report its energy (NVML: {error}): use a whole GPU, Volta or newer"
             ) from error
         return GpuCounter(handle, device.name)
 
@@ -55,9 +55,9 @@ class GpuCounter:
         """Return the millijoules since the driver was loaded.
 
         Raises:
-            CounterError: the GPU cannot be read any more.
+            CounterError: the GPU can no longer be read.
         """
         try:
             return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
         except pynvml.NVMLError as error:
-            raise CounterError(f"the energy of {self._name} cannot be read any more (NVML: {error})") from error
+            raise CounterError(f"the energy of {self._name} can no longer be read (NVML: {error})") from error

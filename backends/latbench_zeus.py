@@ -27,8 +27,8 @@ _GPU_KINDS = ("cuda", "hip", "mps")
 class ZeusMeter:
     """Asks Zeus for a device's counter.
 
-    A CPU is all of its packages and, where they tell, their memory: whatever else runs on the machine is counted too.
-    A GPU is the only visible one, because Zeus knows GPUs by number, and another library may number them differently.
+    A CPU is all of its packages and, where counted, their memory: whatever else runs on the machine is included.
+    A GPU must be the only visible one: Zeus knows GPUs by number, and other libraries may number them differently.
     """
 
     name: ClassVar[str] = "zeus"
@@ -47,7 +47,7 @@ class ZeusMeter:
             return _chip(_GPU_OF_CHIP) or _gpu(device)
         except ZeusCPUNoPermissionError as error:
             raise NoCounterError(
-                f"the energy of {device.name} may not be read: run as root, start Zeus's daemon "
+                f"the energy of {device.name} must not be read by this user: run as root, start Zeus's daemon "
                 "(https://ml.energy/zeus), or chmod a+r /sys/class/powercap/intel-rapl/*/energy_uj"
             ) from error
         except (ZeusBaseError, OSError) as error:
@@ -67,16 +67,16 @@ class ZeusCounter:
         """Return the millijoules that Zeus counts.
 
         Raises:
-            CounterError: Zeus cannot read it any more.
+            CounterError: Zeus can no longer read it.
         """
         try:
             return float(self.read())
         except (ZeusBaseError, OSError) as error:
-            raise CounterError(f"Zeus cannot read the energy counter any more: {error}") from error
+            raise CounterError(f"Zeus can no longer read the energy counter: {error}") from error
 
 
 class RaplCounter:
-    """Registers of the CPU that wrap around after some minutes under load.
+    """Registers of the CPU that wrap around after a few minutes under load.
 
     Zeus would watch for that in a process of its own, which outlives a worker that is killed. A register that is read
     at either end of each window, as here, cannot wrap twice unnoticed: it lasts for minutes, a window for seconds.
@@ -94,12 +94,12 @@ class RaplCounter:
         """Return the millijoules since this counter was made.
 
         Raises:
-            CounterError: a register cannot be read any more.
+            CounterError: a register can no longer be read.
         """
         try:
             now = [_read_uj(path) for path, _ in self._registers]
         except (OSError, ValueError) as error:
-            raise CounterError(f"the CPU's energy cannot be read any more: {error}") from error
+            raise CounterError(f"the CPU's energy can no longer be read: {error}") from error
         for value, last, (_, span) in zip(now, self._last, self._registers, strict=True):
             self._total_uj += value - last if value >= last else value - last + span
         self._last = now
@@ -131,7 +131,7 @@ def _cpus(device: Device) -> ZeusCounter | RaplCounter:
             raise NoCounterError(f"the kernel lists no package of {device.name} under /sys/class/powercap")
         return RaplCounter([(Path(zone.energy_uj_path), zone.max_energy_range_uj) for zone in zones])
 
-    def daemon() -> float:  # it reads what only root may, and counts the wraps
+    def daemon() -> float:  # it may read what only root may, and counts the wraps
         told = [cpu.get_total_energy_consumption() for cpu in cpus]
         return float(sum(each.cpu_mj + (each.dram_mj or 0.0) for each in told))
 
@@ -146,5 +146,5 @@ def _gpu(device: Device) -> ZeusCounter:
             "leave one visible (HIP_VISIBLE_DEVICES, CUDA_VISIBLE_DEVICES), or use --meter power for NVIDIA"
         )
     if not gpus.supports_get_total_energy_consumption(0):
-        raise NoCounterError(f"{device.name} counts no energy, says Zeus")
+        raise NoCounterError(f"Zeus says that {device.name} does not count its energy")
     return ZeusCounter(lambda: gpus.get_total_energy_consumption(0))

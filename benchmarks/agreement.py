@@ -1,8 +1,8 @@
 """Whether latbench says the same as ``torch.utils.benchmark`` and a plain loop: one model, three ways in turns.
 
-Every round visits the model in all three ways, in random order, six runs a visit, so that drift and memory layout meet
-them alike. Medians are held against medians; then latbench's own statistic, the lower quartile over visits of the
-fastest run, against the same statistic of the loop.
+Every round visits the model in all three ways, in random order, six runs a visit, so that drift and memory layout
+affect them alike. Medians are compared with medians; then latbench's own statistic, the lower quartile over visits of
+the fastest run, with the same statistic of the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from latbench import plugins
 from latbench.backend import Compiled, CompileOptions
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.settings import Settings
-from latbench.model import Model
+from latbench.records.subjects import architecture_model
 from latbench.spaces.darts import DartsSpace
 
 RUNS = Settings().runs
@@ -39,7 +39,7 @@ def main() -> None:
     print(header("Agreement: DARTS nets on ONNX Runtime CPU, one thread, three ways in turns"))
     rows = []
     for number, architecture in enumerate(space.sample(arguments.models, seed=5), start=1):
-        with backend.compile(Model.from_architecture(space, architecture), CompileOptions()) as compiled:
+        with backend.compile(architecture_model(space, architecture), CompileOptions()) as compiled:
             loop, timer, ours = in_turns(compiled, arguments.rounds)
         medians = np.array([np.median(loop), np.median(timer), np.median(ours)])
         values = np.quantile(loop.min(axis=1), QUANTILE), np.quantile(ours.min(axis=1), QUANTILE)

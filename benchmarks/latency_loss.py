@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     space = DartsSpace()
     supernet = space.supernet()
-    x = torch.randn(arguments.batch, *space.input_shape)
+    x = torch.randn(arguments.batch, 3, space.image, space.image)
     y = torch.randint(space.classes, (arguments.batch,))
     latency = LatencyLoss(fit(invented_profile(space), "mlp"), target=1.0, penalty="hinge")
 

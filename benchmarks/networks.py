@@ -7,7 +7,7 @@ sample inputs. Layers, widths and parameter counts are those of the papers.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Sample = dict[str, Tensor]

@@ -3,7 +3,7 @@
 Ways: 100 back-to-back runs and their median; the mean of 50; ``torch.utils.benchmark``; latbench. For each: the noise
 floor (the MAPE of a perfect predictor), robust and rms CV, the share of values off by more than 5%, how often the
 stated 95% interval holds the truth, and the rank correlation with the truth. Truth is the way's own mean over all
-processes, so that no way is held against another's idea of a latency.
+processes, so that no way is judged by another's idea of a latency.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from benchmarks.machine import header, table
 from latbench.backend import CompileOptions
 from latbench.measure.settings import Settings
 from latbench.measure.workers.request import SessionRequest
-from latbench.model import Model
-from latbench.records.subjects import Subject, references
+from latbench.records.subjects import Subject, architecture_model, references
 from latbench.space import Architecture, SpaceSpec
 from latbench.spaces.darts import DartsSpace
 
@@ -155,7 +154,7 @@ def _burn() -> None:
 
 
 def _session(architecture: Architecture) -> Callable[[], object]:
-    model = Model.from_architecture(SPACE, architecture)
+    model = architecture_model(SPACE, architecture)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.onnx, options, providers=["CPUExecutionProvider"])

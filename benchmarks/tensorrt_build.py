@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.machine import header, table
 from latbench.backend import CompileOptions
-from latbench.model import Model
+from latbench.records.subjects import architecture_model
 from latbench.space import SearchSpace
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.nasbench201 import NasBench201Space
@@ -27,7 +27,7 @@ def main() -> None:
     print(header("Building engines with TensorRT-RTX for compute capability 8.6, no GPU"))
     rows = []
     for name, space in SPACES.items():
-        models = [Model.from_architecture(space, a) for a in space.sample(arguments.networks, seed=2)]
+        models = [architecture_model(space, a) for a in space.sample(arguments.networks, seed=2)]
         for precision in ("fp32", "fp16"):
             engines = [build_engine(model, CompileOptions(precision), capability="8.6") for model in models]
             ms = np.array([engine.build_ms for engine in engines])

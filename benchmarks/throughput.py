@@ -61,7 +61,7 @@ def usual_pipeline(space: DartsSpace, samples: int) -> float:
     for architecture in space.sample(samples, seed=1):
         start = time.perf_counter()
         module = space.build(architecture).eval()
-        x = torch.randn(1, *space.input_shape)
+        x = torch.randn(1, 3, space.image, space.image)
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path = f"{folder}/net.onnx"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from latbench.profiling.architectures import measure_architectures
     from latbench.records.measurement import Conditions, Measurement
     from latbench.records.profile import Profile
-    from latbench.search.latency_loss import LatencyLoss
+    from latbench.search.objectives.latency_loss import LatencyLoss
     from latbench.search.strategies.darts import search_architecture
     from latbench.space import Architecture, SearchSpace, SpaceSpec
     from latbench.store import Store
@@ -40,7 +40,7 @@ _HOMES = {
     "Conditions": "records.measurement",
     "Device": "backend",
     "DifferentiablePredictor": "predictor",
-    "LatencyLoss": "search.latency_loss",
+    "LatencyLoss": "search.objectives.latency_loss",
     "Measurement": "records.measurement",
     "Meter": "meter",
     "Model": "model",

@@ -17,7 +17,6 @@ The constructor takes no arguments and raises `PluginError` where the library or
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 
 from numpy.typing import NDArray
 
-from latbench.errors import UsageError
+from latbench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from latbench.model import Model
@@ -42,11 +41,18 @@ class Device:
         kind: ``"cpu"``, ``"cuda"``, ...
         facts: everything else that must be equal for two latencies to be comparable: library versions, driver,
             instruction set, power limit. What moves while measuring (clocks, temperature) is `HasState`'s.
+        unit: tells one of several equal devices from the others: a serial number, a UUID. Recorded, never compared.
     """
 
     name: str
     kind: str
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    unit: str = ""
+
+    def differences(self, other: Device) -> list[str]:
+        """Return the names of what differs, so that latencies are not comparable: ``["name", "driver"]``."""
+        mine, theirs = ({"name": d.name, "kind": d.kind, **d.facts} for d in (self, other))
+        return [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +73,13 @@ class CompileOptions:
 
 @runtime_checkable
 class Compiled(Protocol):
-    """A compiled model that holds its sample inputs. A context manager: leaving it frees the target."""
+    """A compiled model that holds its sample inputs. A context manager: leaving it frees the model."""
 
     clock: str
     """What `run` is timed with: ``"thread_cpu"``, ``"wall"``, ``"cuda_events"``, ..."""
 
     def run(self) -> float:
-        """Run one inference to completion and return its seconds on the target's own clock."""
+        """Run one inference to completion and return its seconds on the device's own clock."""
         ...
 
     def outputs(self) -> list[NDArray[Any]]:
@@ -103,8 +109,34 @@ class Backend(Protocol):
         Raises:
             UsageError: the options ask for what this backend does not have.
             CompileError: the runtime refused the model.
-            OutOfMemoryError: the device's memory does not hold it, or not beside those compiled before; in a profile it
-                is then tried alone. So may the first runs.
+            OutOfMemoryError: the device's memory cannot hold it, alone or beside those compiled before; a profile then
+                tries it alone. The first runs may raise it too.
+        """
+        ...
+
+
+@runtime_checkable
+class HasUnits(Protocol):
+    """A backend that may find several equal devices; one process measures one of them."""
+
+    def units(self) -> Sequence[tuple[str, Mapping[str, str]]]:
+        """Return for each device its `Device.unit`, and the environment variables that choose it.
+
+        Where these variables are set before the backend is built, `units` returns that device alone.
+        """
+        ...
+
+
+@runtime_checkable
+class HasDevices(Protocol):
+    """A backend whose options choose the device: a runtime with providers for the CPU, GPUs and NPUs."""
+
+    def device_for(self, options: CompileOptions) -> Device:
+        """Return the device that the options choose; `Backend.device` returns the one without any.
+
+        Raises:
+            UsageError: the options name a device that the backend does not have.
+            PluginError: the device is not there.
         """
         ...
 
@@ -132,18 +164,18 @@ class HasFlags(Protocol):
     """A compiled model that knows what a reader of its latency should know: ``"launch-bound"``, ..."""
 
     def flags(self) -> Sequence[str]:
-        """Return what the runs so far showed. Called once, after timing."""
+        """Return the flags that the runs so far call for. Called once, after timing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorTime:
-    """What one operator takes of an inference.
+    """The time that one operator takes in an inference.
 
     Args:
-        type: what it is called in the runtime: ``"Conv"``, ``"conv2d"``.
+        type: its type in the runtime: ``"Conv"``, ``"conv2d"``.
         name: which one of them: the node of the graph, or the shapes of its inputs.
-        ms: milliseconds of one inference, all of its calls together.
+        ms: its milliseconds in one inference, all calls together.
     """
 
     type: str
@@ -153,7 +185,7 @@ class OperatorTime:
 
 @runtime_checkable
 class HasMemory(Protocol):
-    """A compiled model whose runtime can tell the memory it takes."""
+    """A compiled model whose runtime can tell how much memory it takes."""
 
     def memory_mib(self) -> float:
         """Return the most MiB that the model holds during an inference, as measured: weights, inputs, activations."""
@@ -162,7 +194,7 @@ class HasMemory(Protocol):
 
 @runtime_checkable
 class HasOperatorTimes(Protocol):
-    """A compiled model whose runtime can tell what each operator takes."""
+    """A compiled model whose runtime can tell how long each operator takes."""
 
     def operator_times(self) -> Sequence[OperatorTime]:
         """Profile some inferences and return the mean time of each operator, in the order of execution.
@@ -170,6 +202,11 @@ class HasOperatorTimes(Protocol):
         Profiling slows a runtime down: the shares mean more than the sum.
         """
         ...
+
+
+def device_of(backend: Backend, options: CompileOptions) -> Device:
+    """Return what a backend measures with these options; see `HasDevices`."""
+    return backend.device_for(options) if isinstance(backend, HasDevices) else backend.device()
 
 
 def check_options(backend: str, options: Mapping[str, str], known: Mapping[str, Collection[str]]) -> None:
@@ -185,8 +222,6 @@ def check_options(backend: str, options: Mapping[str, str], known: Mapping[str, 
     """
     for key, value in options.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'none'}"
-            raise UsageError(f"backend {backend!r} has no option {key!r}: {remedy}")
+            raise UsageError(f"backend {backend!r} has no option {key!r}: {did_you_mean(key, known)}")
         if known[key] and value not in known[key]:
             raise UsageError(f"option {key}={value} of backend {backend!r}: choose one of {', '.join(known[key])}")

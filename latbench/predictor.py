@@ -5,14 +5,16 @@ Any scikit-learn regressor is a predictor; one entry point makes it a plug-in::
     [project.entry-points."latbench.predictors"]
     ridge = "sklearn.linear_model:Ridge"
 
-What a predictor can do beyond that is a small protocol each, tested by ``isinstance``. One that implements any of them
-is written for latbench: it gets the labels as they were measured, and its relative predictions must not depend on their
-unit (`latbench.testing.PredictorSuite` checks it). Any other learns from standardised labels
-(`latbench.prediction.sklearn`).
+What it may know beyond X and y comes as a fit parameter, a `Context`, to every predictor whose ``fit`` takes a keyword
+``context`` (`sklearn.utils.validation.has_fit_parameter`). What else it can do is a small protocol each, tested by
+``isinstance``. One that takes a context or implements a protocol is written for latbench: it gets the labels as they
+were measured, and its relative predictions must not depend on their unit (`latbench.testing.PredictorSuite` checks it).
+Any other learns from standardised labels (`latbench.prediction.sklearn`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
@@ -23,9 +25,15 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import nn
 
+    from latbench.space import Column
+
 
 class Predictor(Protocol):
-    """A scikit-learn regressor (https://scikit-learn.org/stable/developers/develop.html)."""
+    """A scikit-learn regressor (https://scikit-learn.org/stable/developers/develop.html).
+
+    ``fit`` may also take ``sample_weight`` and a `Context` as ``context``; ``predict`` may also take ``return_std``,
+    and then returns predictions and their standard deviations.
+    """
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``."""
@@ -44,35 +52,89 @@ class Predictor(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of operations that run in proportion to a column of an encoding, or to a product of several.
+
+    Args:
+        columns: indices of the columns; one in most spaces, two where both decide what runs (the
+            width before a layer and the width after it).
+        value: their measured cost, in the label's unit.
+    """
+
+    columns: tuple[int, ...]
+    value: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What architectures of the same space take on another device.
+
+    Args:
+        name: what messages call it.
+        X: encodings ``(n, columns)``.
+        y: measured values ``(n,)``, in the quantity and unit of the labels.
+    """
+
+    name: str
+    X: NDArray[np.floating]
+    y: NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What a space and a profile know beyond X and y.
+
+    Args:
+        columns: what each column of an encoding stands for.
+        costs: the operator table by columns, each combination of them once; None where there is none.
+        sources: other devices' profiles of the same space.
+
+    Raises:
+        ValueError: a cost of columns that do not exist, or one that is not finite; a source of another width.
+    """
+
+    columns: tuple[Column, ...]
+    costs: tuple[Cost, ...] | None = None
+    sources: tuple[Source, ...] = ()
+
+    def __post_init__(self) -> None:
+        width = len(self.columns)
+        for cost in self.costs or ():
+            if not cost.columns or not all(0 <= column < width for column in cost.columns):
+                raise ValueError(f"a cost belongs to columns {cost.columns}, of {width} columns: name existing ones")
+            if not math.isfinite(cost.value):
+                raise ValueError(f"the cost of columns {cost.columns} is {cost.value}: give a finite one, or no costs")
+        for source in self.sources:
+            if source.X.shape != (len(source.y), width):
+                raise ValueError(
+                    f"source {source.name!r} has encodings {source.X.shape} for {len(source.y)} values, not "
+                    f"({len(source.y)}, {width}): encode it in the same space"
+                )
+
+
+@runtime_checkable
+class NeedsCosts(Protocol):
+    """A predictor that builds on the costs of its context: where there are none, `fit` refuses it."""
+
+    needs_costs: bool
+    """True."""
+
+
+@runtime_checkable
+class UsesSources(Protocol):
+    """A predictor that learns from the sources of its context; others get none."""
+
+    needs_sources: bool
+    """Whether it needs them: without any, `fit` refuses it."""
+
+
 @runtime_checkable
 class DifferentiablePredictor(Protocol):
     """A predictor that a search can differentiate."""
 
     def module(self) -> nn.Module:
         """Return a fitted module: encodings ``(..., columns)``, relaxed ones too, to ``(...)`` in the label's unit."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnFacts:
-    """What a space and a profile know about the columns of an encoding.
-
-    Args:
-        groups: for each column the name of its group (`latbench.space.Column.group`).
-        costs: for each column the summed measured cost of its operations, in the label's unit; None where the
-            profile has no operator table.
-    """
-
-    groups: tuple[str, ...]
-    costs: tuple[float, ...] | None = None
-
-
-@runtime_checkable
-class UsesColumnFacts(Protocol):
-    """A predictor that wants to know what the columns mean; called before `fit`."""
-
-    def set_column_facts(self, facts: ColumnFacts) -> Self:
-        """Take the facts over into the constructor's keywords, so that ``sklearn.clone`` keeps them."""
         ...
 
 

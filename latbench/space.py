@@ -1,21 +1,34 @@
-"""The contract of a search space: it samples, encodes and builds architectures, and encodes its relaxed form.
+"""The contract of a search space, split along its callers: implement what your callers use, and no more.
 
-A space is a frozen dataclass whose fields are its configuration (all integers), so two spaces with equal
-configuration are equal and `SpaceSpec.of` can write any of them down.
+- `Encoder` reads, tells apart and encodes architectures: enough to fit, predict, compare and read a file.
+- `SearchSpace` also draws and builds them: enough for ``latbench profile`` and for searches that try architectures.
+- Each small protocol below adds one thing that a caller asks for by ``isinstance``: `Relaxable`, `HasSupernet`,
+  `HasOperations`, `HasParts`, `HasNeighbours`, `HasEnumerate`.
+
+A space is a frozen dataclass whose fields are its configuration (texts, numbers, booleans), so that two spaces with
+equal configuration are equal and `SpaceSpec.of` can write any of them down. Most spaces need not implement these
+methods: a list of decisions is enough (`latbench.spaces.choices`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latbench.errors import UsageError
+from latbench.spaces.settings import Setting, are_equal, field_types, read_setting, settings_of
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from typing_extensions import TypeVar
+
+    from latbench.model import Model
+else:
+    from typing import TypeVar
 
 
 class Architecture(Hashable, Protocol):
@@ -24,33 +37,15 @@ class Architecture(Hashable, Protocol):
     def __str__(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of a space at one place: what a lookup table has a row for.
-
-    Args:
-        kind: the operation's name in the space, ``"sep_conv_3x3"``.
-        channels_in: channels of its input.
-        channels_out: channels of its output.
-        size: height and width of its input.
-        stride: 1 or 2.
-    """
-
-    kind: str
-    channels_in: int
-    channels_out: int
-    size: int
-    stride: int = 1
-
-    @property
-    def key(self) -> str:
-        """The row's name in an operator table: ``sep_conv_3x3 16->16 32x32 s1``."""
-        return f"{self.kind} {self.channels_in}->{self.channels_out} {self.size}x{self.size} s{self.stride}"
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """``(channels, height, width)``."""
-        return self.channels_in, self.size, self.size
+# A type checker reads `SearchSpace` alone as a space of any architectures; Python 3.13 knows such defaults too.
+if TYPE_CHECKING:
+    A = TypeVar("A", bound=Architecture, default=Any)
+    A_co = TypeVar("A_co", bound=Architecture, covariant=True, default=Any)
+    A_contra = TypeVar("A_contra", bound=Architecture, contravariant=True, default=Any)
+else:
+    A = TypeVar("A", bound=Architecture)
+    A_co = TypeVar("A_co", bound=Architecture, covariant=True)
+    A_contra = TypeVar("A_contra", bound=Architecture, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,140 +53,250 @@ class Column:
     """What one column of an encoding stands for.
 
     Args:
-        name: ``"normal/0->2/sep_conv_3x3"``: cell, edge, operation.
-        group: columns of one group do the same work at other edges, ``"normal/sep_conv_3x3"``: few-sample
-            predictors shrink their costs together.
-        operations: the operations that a network runs where this column is 1, and how often; empty for
-            ``none`` and for what a compiler removes.
+        name: ``"normal/0->2/sep_conv_3x3"``: unique in its space.
+        group: columns of one group do the same work elsewhere, ``"normal/sep_conv_3x3"``: few-sample predictors
+            shrink their costs together.
     """
 
     name: str
     group: str
-    operations: Mapping[Operation, int] = field(default_factory=dict)
 
 
-class Supernet(Protocol):
-    """A network in which every edge mixes all operations, weighted by the alphas. Also a ``torch.nn.Module``."""
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Operations that a network runs in proportion to a column of its encoding, or to a product of several.
 
-    def alphas(self) -> list[nn.Parameter]:
-        """Return the architecture parameters, shaped like the space's `alpha_shapes`."""
-        ...
+    Args:
+        columns: names of columns; their product is how often the operations run, 0 or 1 for an architecture. Two
+            columns where both decide: the width before a layer and the width after it.
+        operations: keys of operations, and how often a network with that product at 1 runs each.
+    """
 
-    def weights(self) -> list[nn.Parameter]:
-        """Return all other parameters."""
-        ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return logits ``(batch, classes)`` for images ``(batch, 3, image, image)``."""
-        ...
+    columns: tuple[str, ...]
+    operations: Mapping[str, int]
 
 
-class SearchSpace(Protocol):
-    """A search space. See the module's docstring."""
-
-    name: ClassVar[str]
-    """Equals the entry-point name."""
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """``(channels, height, width)`` of one input."""
-        ...
-
-    @property
-    def classes(self) -> int:
-        """How many classes the head tells apart."""
-        ...
-
-    @property
-    def alpha_shapes(self) -> tuple[tuple[int, int], ...]:
-        """The shapes of the alphas, ``(edges, operations)`` each; raveled and joined they are an encoding."""
-        ...
+class Encoder(Protocol[A]):
+    """What fitting, predicting and comparing need of a space. Encodings may hold any finite numbers."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """What each column of an encoding stands for; as many as an encoding is long."""
         ...
 
-    def sample(self, n: int, *, seed: int) -> Sequence[Architecture]:
-        """Draw `n` architectures uniformly and independently; a longer draw with one seed begins like a shorter one."""
-        ...
-
-    def parse(self, text: str) -> Architecture:
+    def parse(self, text: str) -> A:
         """Parse the string form of an architecture.
 
         Raises:
-            ParseError: the text is no architecture of this space; the message says where.
+            ParseError: the text is not an architecture of this space; the message says where.
         """
         ...
 
-    def canonical(self, architecture: Any) -> str:
+    def canonical(self, architecture: A) -> str:
         """Return a text that isomorphic architectures share: the same computation under another numbering."""
         ...
 
-    def encode(self, architectures: Sequence[Any]) -> NDArray[np.float32]:
-        """Return one-hot encodings ``(n, columns)``, each edge's operations side by side, in `alpha_shapes` order."""
+    def encode(self, architectures: Sequence[A]) -> NDArray[np.float32]:
+        """Return encodings ``(n, columns)``, one row an architecture."""
         ...
 
-    def decode(self, encoding: NDArray[np.floating]) -> Architecture:
-        """Return the architecture of one one-hot encoding ``(columns,)``.
 
-        Raises:
-            ShapeError: another length.
-            ParseError: not the encoding of an architecture.
+class SearchSpace(Encoder[A], Protocol[A]):
+    """What profiling needs of a space, and every search that tries architectures. See the module's docstring."""
+
+    name: ClassVar[str]
+    """What messages call it. Two spaces may share it: `SpaceSpec` goes by the class."""
+
+    def sample(self, n: int, *, seed: int) -> Sequence[A]:
+        """Draw `n` architectures independently; a longer draw with one seed begins like a shorter one."""
+        ...
+
+    def inputs(self, architecture: A, *, batch: int) -> Mapping[str, NDArray[Any]]:
+        """Return sample inputs of an architecture by name, in the order of its ``forward``, batch first.
+
+        They may be tokens, they may be several, and they may differ from one architecture to another.
         """
         ...
 
-    def build(self, architecture: Any) -> nn.Module:
-        """Return the trainable network, randomly initialised; its output is logits ``(batch, classes)``."""
+    def build(self, architecture: A) -> nn.Module:
+        """Return the trainable network, randomly initialised from torch's generator."""
         ...
 
-    def build_operation(self, operation: Operation) -> nn.Module:
-        """Return one operation of `columns` as a module, for a lookup table's row."""
+
+class Relaxation(Protocol[A_co]):
+    """Parameters that a search moves, and the architectures that they stand for.
+
+    `parameters` are always tensors of `shapes`, logits unless the relaxation says otherwise.
+    """
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the parameters."""
         ...
 
-    def supernet(self) -> Supernet:
-        """Return the network that a differentiable search trains."""
-        ...
+    def expected(self, parameters: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
+        """Return the expected encoding ``(columns,)`` of what the parameters draw, differentiably.
 
-    def relax(self, alphas: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
-        """Return the encoding ``(columns,)`` that the alphas stand for, differentiably: P(edge kept) x P(operation).
-
-        Its limit for ``temperature -> 0`` is the one-hot encoding of ``derive(alphas)``.
+        Its limit for ``temperature -> 0`` is the encoding of ``derive(parameters)``.
 
         Raises:
-            ShapeError: the alphas do not have `alpha_shapes`.
+            ShapeError: the parameters do not have `shapes`.
+            UsageError: the temperature is not positive.
         """
         ...
 
-    def derive(self, alphas: Sequence[Tensor]) -> Architecture:
-        """Return the architecture that the alphas favour, by the space's published rule.
+    def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
+        """Draw encodings ``(n, columns)`` of architectures from torch's generator; their mean tends to `expected`.
+
+        The values are those of architectures; gradients reach the parameters as through `expected`, or by the
+        relaxation's own estimator (straight-through).
 
         Raises:
-            ShapeError: the alphas do not have `alpha_shapes`.
+            ShapeError: the parameters do not have `shapes`.
+            UsageError: the temperature or `n` is not positive, or nothing can be drawn from the parameters.
+        """
+        ...
+
+    def derive(self, parameters: Sequence[Tensor]) -> A_co:
+        """Return the architecture that the parameters favour.
+
+        Raises:
+            ShapeError: the parameters do not have `shapes`.
+            UsageError: they hold NaN.
+        """
+        ...
+
+
+class Supernet(Protocol):
+    """A network that holds all architectures of a space at once. Also a ``torch.nn.Module``."""
+
+    def alphas(self) -> list[nn.Parameter]:
+        """Return the architecture parameters, shaped like the relaxation's `shapes`."""
+        ...
+
+    def weights(self) -> list[nn.Parameter]:
+        """Return all other parameters."""
+        ...
+
+    def __call__(self, *inputs: Tensor, encoding: Tensor | None = None) -> Any:
+        """Return what the networks of the space return.
+
+        Args:
+            inputs: as an architecture takes them.
+            encoding: how much of each column runs ``(columns,)``; what is 0 is not run. None mixes by the alphas, as
+                the space's publication does.
         """
         ...
 
 
 @runtime_checkable
-class HasEnumerate(Protocol):
+class Relaxable(Protocol[A_co]):
+    """Implemented by spaces that a search can move through by gradients."""
+
+    def relaxation(self) -> Relaxation[A_co]:
+        """Return the relaxation that the space's publication uses."""
+        ...
+
+
+@runtime_checkable
+class HasSupernet(Protocol):
+    """Implemented by spaces whose architectures can share weights."""
+
+    def supernet(self) -> Supernet:
+        """Return a supernet, randomly initialised from torch's generator."""
+        ...
+
+
+@runtime_checkable
+class HasOperations(Protocol):
+    """Implemented by spaces whose networks are made of operations that can be measured alone."""
+
+    def terms(self) -> Sequence[Term]:
+        """Return what runs where: the sum over all terms is a network without what all networks share (stem, head)."""
+        ...
+
+    def operation(self, key: str, *, batch: int) -> Model:
+        """Return one operation of `terms` as a model, for a row of the operator table.
+
+        Raises:
+            ParseError: the space has no such operation.
+        """
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol[A_contra]):
+    """Implemented by spaces whose networks have parts that may run alone: up to an early exit, a stage."""
+
+    def parts(self, architecture: A_contra) -> Mapping[str, nn.Module]:
+        """Return the parts by name; each takes the architecture's inputs, and is measured as ``"text#name"``."""
+        ...
+
+
+@runtime_checkable
+class HasNeighbours(Protocol[A]):
+    """Implemented by spaces in which a search can take small steps."""
+
+    def mutate(self, architecture: A, *, seed: int) -> A:
+        """Return an architecture that differs in one decision, drawn from the seed."""
+        ...
+
+    def cross(self, first: A, second: A, *, seed: int) -> A:
+        """Return an architecture that takes each decision from one of its parents, drawn from the seed."""
+        ...
+
+
+@runtime_checkable
+class HasEnumerate(Protocol[A_co]):
     """Implemented by search spaces that are small enough to be listed."""
 
-    def enumerate(self) -> Iterator[Architecture]:
+    def enumerate(self) -> Iterator[A_co]:
         """Yield every architecture once, isomorphic ones included."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceSpec:
-    """A search space written down: the plug-in's name and its configuration."""
+    """A search space written down: what loads its class, and its configuration.
+
+    Args:
+        name: the plug-in's name, or ``module:Class``.
+        config: the fields of the dataclass.
+    """
 
     name: str
-    config: Mapping[str, int]
+    config: Mapping[str, Setting]
 
     @classmethod
     def of(cls, space: SearchSpace) -> SpaceSpec:
-        """Write down a space (a dataclass)."""
-        return cls(space.name, {field.name: getattr(space, field.name) for field in dataclasses.fields(space)})  # type: ignore[arg-type]
+        """Write down a space, such that `create` makes an equal one of the same type in any process.
+
+        Raises:
+            UsageError: the space cannot be written down; the message says what to change.
+        """
+        from latbench.plugins import SPACES, spelling
+
+        spec = cls(spelling(SPACES, type(space)), settings_of(space))
+        again = spec.create()
+        if not are_equal(space, again):
+            raise UsageError(
+                f"{spec} is not the given space but one with other attributes: "
+                "make everything that it depends on a field of the dataclass"
+            )
+        return spec
+
+    @classmethod
+    def read(cls, name: str, texts: Mapping[str, str]) -> SpaceSpec:
+        """Read a configuration from texts, as the fields of the class are annotated: integers, numbers, yes or no.
+
+        Raises:
+            PluginError: there is no such space here.
+            UsageError: a text is not a value of its field.
+        """
+        from latbench.plugins import SPACES, load
+
+        types = field_types(load(SPACES, name))
+        return cls(name, {key: read_setting(key, text, types.get(key)) for key, text in texts.items()})
 
     def __str__(self) -> str:
         config = ", ".join(f"{key}={value}" for key, value in self.config.items())
@@ -201,7 +306,7 @@ class SpaceSpec:
         """Load the plug-in and build the space.
 
         Raises:
-            PluginError: no such space here.
+            PluginError: there is no such space here.
             UsageError: an unknown or invalid configuration.
         """
         from latbench.plugins import SPACES, configure

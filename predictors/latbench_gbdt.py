@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import lightgbm
@@ -12,8 +12,9 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from latbench.prediction.few_samples.regression import check_column_facts, group_matrix, merge_rows, relative_scale
-from latbench.predictor import ColumnFacts
+from latbench.prediction.few_samples.expansion import Expansion, checked_products
+from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
+from latbench.predictor import Context
 
 
 class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -27,13 +28,14 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         n_estimators: number of trees.
         learning_rate: what each tree's prediction is multiplied by.
         num_leaves: leaves of a tree.
-        min_child_samples: architectures that a leaf holds at least.
+        min_child_samples: the fewest architectures in a leaf.
         linear_lambda: L2 penalty of the linear models in the leaves.
-        groups: the group of each column (`latbench.space.Column.group`), whose counts become features; None adds none.
-        costs: the measured cost of each column, whose sum becomes a feature; None adds none.
         random_state: LightGBM's seed.
 
     Attributes:
+        products_: the products of columns that expand an encoding (`latbench.prediction.few_samples.expansion`).
+        sums_: features that follow the expanded encoding ``(expanded columns, sums)``: the count of each group and,
+            where the profile has an operator table, the sum of the costs as multiples of their mean.
         trees_: the fitted trees as arrays, see `_blank_trees`. LightGBM fits them, but does not read them back:
             its parser aborts the whole process on a malformed text.
     """
@@ -46,8 +48,6 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         num_leaves: int = 4,
         min_child_samples: int = 5,
         linear_lambda: float = 0.1,
-        groups: Sequence[str] | None = None,
-        costs: Sequence[float] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_estimators = n_estimators
@@ -55,29 +55,17 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.num_leaves = num_leaves
         self.min_child_samples = min_child_samples
         self.linear_lambda = linear_lambda
-        self.groups = groups
-        self.costs = costs
         self.random_state = random_state
 
-    def set_column_facts(self, facts: ColumnFacts) -> Self:
-        """Take over the groups and, where the profile has an operator table, the costs, as multiples of their mean.
-
-        The penalty of a leaf's line is absolute, so a feature must not depend on the unit of the costs.
-        """
-        self.groups, self.costs = facts.groups, facts.costs
-        if facts.costs is not None:
-            mean = float(np.mean(facts.costs)) or 1.0
-            self.costs = tuple(cost / mean for cost in facts.costs)
-        return self
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
 
         Raises:
-            ValueError: there is not one group or cost for each column.
+            ValueError: the context has other columns.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        check_column_facts(X.shape[1], groups=self.groups, costs=self.costs)
+        expand = Expansion.of(context, X.shape[1])
+        self.products_, self.sums_ = expand.products, _sums(expand)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         weight /= relative_scale(y) ** 2
@@ -112,7 +100,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the trees."""
         check_is_fitted(self)
-        return {"columns": np.array([self.n_features_in_]), **self.trees_}
+        return {"products": self.products_, "sums": self.sums_, **self.trees_}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -120,17 +108,31 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: the arrays are not such a state.
         """
-        if arrays.keys() != {"columns", *_blank_trees(0, 1)} or not _is_count(arrays["columns"]):
-            raise ValueError(f"a gbdt predictor is the arrays columns, {', '.join(_blank_trees(0, 1))}")
-        self.n_features_in_ = int(arrays["columns"][0])
-        self.trees_ = {name: arrays[name] for name in _blank_trees(0, 1)}
-        _check(self.trees_, self._features(np.zeros((0, self.n_features_in_))).shape[1])
+        names = _blank_trees(0, 1)
+        if arrays.keys() != {"products", "sums", *names}:
+            raise ValueError(f"a gbdt predictor has the arrays products, sums, {', '.join(names)}")
+        if arrays["sums"].ndim != 2 or arrays["sums"].dtype != np.float64:
+            raise ValueError("the sums of a gbdt predictor must be numbers of shape (expanded columns, sums)")
+        self.n_features_in_ = len(arrays["sums"]) - len(arrays["products"])
+        self.products_, self.sums_ = checked_products(arrays["products"], self.n_features_in_), arrays["sums"]
+        self.trees_ = {name: arrays[name] for name in names}
+        _check(self.trees_, sum(self.sums_.shape))
         return self
 
-    def _features(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        counts = [] if self.groups is None else [X @ group_matrix(self.groups)]
-        total = [] if self.costs is None else [X @ np.asarray(self.costs, dtype=np.float64)[:, None]]
-        return np.hstack([X, *counts, *total])
+    def _features(self, X: Matrix) -> Matrix:
+        expanded = Expansion(self.n_features_in_, self.products_)(X)
+        return np.hstack([expanded, expanded @ self.sums_])
+
+
+def _sums(expand: Expansion) -> Matrix:
+    """Return the matrix ``(expanded columns, sums)`` that turns expanded columns into counts and a cost.
+
+    The penalty of a leaf's line is absolute, so a feature must not depend on the unit of the costs.
+    """
+    counts = np.empty((expand.expanded_width, 0)) if expand.groups is None else group_matrix(expand.groups)
+    if expand.costs is None:
+        return counts
+    return np.column_stack([counts, expand.costs / (expand.costs.mean() or 1.0)])
 
 
 def _blank_trees(count: int, leaves: int) -> dict[str, NDArray[Any]]:
@@ -152,23 +154,19 @@ def _blank_trees(count: int, leaves: int) -> dict[str, NDArray[Any]]:
     }
 
 
-def _is_count(array: NDArray[Any]) -> bool:
-    return array.shape == (1,) and array.dtype == np.int64
-
-
 def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
     """Turn LightGBM's nested trees into arrays."""
     trees = _blank_trees(len(dump), leaves)
-    # What a small tree does not use leads to its first leaf.
+    # Unused splits of a small tree lead to its first leaf.
     trees["children"] -= 1
 
-    def place(number: int, node: dict[str, Any]) -> int:
+    def write(number: int, node: dict[str, Any]) -> int:
         """Write a node and all below it; return the number by which its parent knows it."""
         if "split_index" in node:
             split = int(node["split_index"])
             trees["feature"][number, split] = node["split_feature"]
             trees["threshold"][number, split] = node["threshold"]
-            trees["children"][number, split] = place(number, node["left_child"]), place(number, node["right_child"])
+            trees["children"][number, split] = write(number, node["left_child"]), write(number, node["right_child"])
             return split
         leaf = int(node.get("leaf_index", 0))
         trees["constant"][number, leaf] = node.get("leaf_const", node["leaf_value"])
@@ -178,7 +176,7 @@ def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
         return -1 - leaf
 
     for number, tree in enumerate(dump):
-        place(number, tree["tree_structure"])
+        write(number, tree["tree_structure"])
     return trees
 
 
@@ -197,7 +195,7 @@ def _predict(tree: tuple[NDArray[Any], ...], features: NDArray[np.float64]) -> N
 
 
 def _check(trees: Mapping[str, NDArray[Any]], features: int) -> None:
-    """Check that every index leads somewhere, and every path to a leaf."""
+    """Check that every index is in range, and that every path ends in a leaf."""
     constant, children = trees["constant"], trees["children"]
     if constant.ndim != 2 or constant.shape[1] < 2 or children.shape != (len(constant), constant.shape[1] - 1, 2):
         raise ValueError("the arrays of the trees do not fit together")

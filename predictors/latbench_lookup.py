@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -12,72 +12,76 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from latbench.prediction.few_samples.regression import check_column_facts, merge_rows, relative_scale
-from latbench.predictor import ColumnFacts
+from latbench.prediction.few_samples.expansion import Expansion, checked_products
+from latbench.prediction.few_samples.line_module import LineModule
+from latbench.prediction.few_samples.regression import merge_rows, relative_scale
+from latbench.predictor import Context
 
 
 class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """An operator table: ``slope * (encoding · costs) + intercept``.
+    """An operator table: ``slope * (sum of the measured operations) + intercept``.
 
-    The sum of operator latencies lacks the stem, the head and whatever a runtime fuses or overlaps; it still correlates
+    The sum of operation latencies lacks the stem, the head and what a runtime fuses or overlaps; it still correlates
     strongly with the whole, so a line fitted to a few architectures (weighted by 1/y²) repairs it. This is the
     predictor of ProxylessNAS (Cai et al., ICLR 2019, section 3.3) and FBNet (Wu et al., CVPR 2019, section 3.2) with
     that correction added.
 
-    Args:
-        costs: the cost of each column, in any unit; None counts every column as 1.
-
     Attributes:
-        coef_: what each column adds to the prediction ``(columns,)``.
-        intercept_: what an architecture without any of them would cost.
+        coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds, in the
+            labels' unit.
+        intercept_: the prediction for an encoding of zeros.
+        products_: the products of columns that the expansion adds.
     """
 
-    def __init__(self, *, costs: Sequence[float] | None = None) -> None:
-        self.costs = costs
+    needs_costs = True
 
-    def set_column_facts(self, facts: ColumnFacts) -> Self:
-        """Take over the profile's operator table, if it has one."""
-        if facts.costs is not None:
-            self.costs = facts.costs
-        return self
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
         """Fit the line to encodings ``(n, columns)`` and labels ``(n,)``.
 
+        Without a context every column costs the same, which tells one-hot encodings nothing apart.
+
         Raises:
-            ValueError: there is not one cost for each column.
+            ValueError: the context has other columns or no costs, or its costs have the same sum for all rows.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        check_column_facts(X.shape[1], costs=self.costs)
-        costs = np.ones(X.shape[1]) if self.costs is None else np.asarray(self.costs, dtype=np.float64)
+        expand = Expansion.of(context, X.shape[1])
+        if context is not None and expand.costs is None:
+            raise ValueError(
+                "lookup builds on measured operations: measure them (latbench profile --operators), or use mlp"
+            )
+        costs = np.ones(X.shape[1]) if expand.costs is None else expand.costs
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         weight /= relative_scale(y) ** 2
-        total = X @ costs
+        total = expand(X) @ costs
         centred = total - np.average(total, weights=weight)
         variance = np.average(centred**2, weights=weight)
-        # Sums that hardly vary (every column costs the same) leave the mean as the only prediction.
         constant = variance <= (1e-9 * np.abs(total).max()) ** 2
+        if constant and context is not None:
+            raise ValueError(
+                "the measured operations of all these architectures have the same sum: use mlp, or profile other ones"
+            )
         slope = 0.0 if constant else np.average(centred * y, weights=weight) / variance
         self.coef_ = slope * costs
         self.intercept_ = float(np.average(y - slope * total, weights=weight))
+        self.products_ = expand.products
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(X @ self.coef_ + self.intercept_)
+        return np.asarray(self._expansion()(X) @ self.coef_ + self.intercept_)
 
     def module(self) -> torch.nn.Module:
         """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``."""
         check_is_fitted(self)
-        return _Line(torch.tensor(self.coef_), torch.tensor(self.intercept_)).float()
+        return LineModule(self._expansion(), self.coef_, self.intercept_)
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the line."""
         check_is_fitted(self)
-        return {"coef": self.coef_, "intercept": np.array([self.intercept_])}
+        return {"coef": self.coef_, "intercept": np.array([self.intercept_]), "products": self.products_}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -85,25 +89,22 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: the arrays are not such a state.
         """
-        if arrays.keys() != {"coef", "intercept"} or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
-            raise ValueError("a lookup predictor is two arrays: 'coef' (columns,) and 'intercept' (1,)")
+        names = {"coef", "intercept", "products"}
+        if arrays.keys() != names or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
+            raise ValueError(
+                "a lookup predictor has the arrays 'coef' (expanded columns,), 'intercept' (1,) and 'products'"
+            )
         self.coef_ = np.asarray(arrays["coef"], dtype=np.float64)
         self.intercept_ = float(arrays["intercept"][0])
-        self.n_features_in_ = len(self.coef_)
+        self.n_features_in_ = len(self.coef_) - len(arrays["products"])
+        self.products_ = checked_products(arrays["products"], self.n_features_in_)
         return self
+
+    def _expansion(self) -> Expansion:
+        return Expansion(self.n_features_in_, self.products_)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         # Without a table there is nothing but the sum of the columns to regress on.
         tags.regressor_tags.poor_score = True
         return tags
-
-
-class _Line(torch.nn.Module):
-    def __init__(self, coef: torch.Tensor, intercept: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("coef", coef)
-        self.register_buffer("intercept", intercept)
-
-    def forward(self, encoding: torch.Tensor) -> torch.Tensor:
-        return encoding @ self.get_buffer("coef") + self.get_buffer("intercept")

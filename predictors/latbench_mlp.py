@@ -1,4 +1,4 @@
-"""The predictor ``mlp``: a shrunken line, plus a small ensemble of networks for what the line misses."""
+"""The predictor ``mlp``: a shrunken line, plus a small ensemble of networks for the line's errors."""
 
 from __future__ import annotations
 
@@ -17,25 +17,21 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, silu
 
-from latbench.prediction.few_samples.regression import (
-    Matrix,
-    check_column_facts,
-    group_matrix,
-    merge_rows,
-    relative_scale,
-)
+from latbench.prediction.few_samples.expansion import Expansion, checked_products
+from latbench.prediction.few_samples.line_module import LineModule
+from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
 from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
-from latbench.predictor import ColumnFacts
+from latbench.predictor import Context
 
 ROWS_PER_MEMBER = 10
-"""With fewer rows for each member the networks have too little to learn from, and the line is all there is."""
+"""With fewer rows for each member the networks have too little to learn from, and only the line is fitted."""
 
 Layers = list[Tensor]
 """Weight and bias of three layers; the first dimension of each is the member."""
 
 
 class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A shrunken line plus SiLU networks that are fitted to what the line predicts wrongly.
+    """A shrunken line plus SiLU networks that are fitted to the errors of the line.
 
     The line is `latbench.prediction.few_samples.shrunken_line`.
 
@@ -43,22 +39,21 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     without one fold of the rows, on the errors that the line makes on rows it has not seen. The networks' common weight
     is the one that best explains those errors on the left-out folds (stacking, Breiman 1996): zero where they learnt
     nothing but noise. They are trained on random mixtures of encodings and of labels (mixup, Zhang et al., ICLR 2018,
-    with more than two rows), so that what they say of a relaxed encoding is an expected latency.
+    with more than two rows), so that their prediction for a relaxed encoding is an expected latency.
 
     Args:
         hidden: width of the two hidden layers.
-        members: networks, and folds; at least 2.
-        steps: optimiser steps.
+        members: number of networks, and of folds; at least 2.
+        steps: number of optimiser steps.
         learning_rate: the highest rate of the one-cycle schedule.
         weight_decay: AdamW's.
         mixed: rows in a mixture.
-        groups: the group of each column (`latbench.space.Column.group`); None knows none.
-        costs: the measured cost of each column; None knows none.
         random_state: seed of folds, initial weights and batches.
 
     Attributes:
-        coef_: the line's ``(columns,)``.
+        coef_: the line's, for each column of an expanded encoding (`latbench.prediction.few_samples.expansion`).
         intercept_: the line's.
+        products_: the products of columns that the expansion adds.
         layers_: the networks', see `Layers`; their outputs are summed.
     """
 
@@ -71,8 +66,6 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 5e-3,
         weight_decay: float = 1.0,
         mixed: int = 16,
-        groups: Sequence[str] | None = None,
-        costs: Sequence[float] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
@@ -81,33 +74,31 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.mixed = mixed
-        self.groups = groups
-        self.costs = costs
         self.random_state = random_state
 
-    def set_column_facts(self, facts: ColumnFacts) -> Self:
-        """Take over the groups and, where the profile has an operator table, the costs."""
-        self.groups, self.costs = facts.groups, facts.costs
-        return self
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
 
+        The groups and, where the profile has an operator table, the costs of the context shrink the line.
+
         Raises:
-            ValueError: there is not one group or cost for each column, or fewer than two members.
+            ValueError: the context has other columns, or there are fewer than two members.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        check_column_facts(X.shape[1], groups=self.groups, costs=self.costs)
+        expand = Expansion.of(context, X.shape[1])
         if self.members < 2:
             raise ValueError(f"members is {self.members}: give at least 2, each is tested on the fold it leaves out")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         # An optimiser's steps are absolute: with a mean label of 1 they mean the same in every unit.
         unit = float(np.abs(y).mean()) or 1.0
-        line = fit_shrunken_line(X, y / unit, weight, groups=self.groups, costs=self.costs)
-        self.coef_, self.intercept_ = unit * line.coef, unit * line.intercept
+        line = fit_shrunken_line(expand(X), y / unit, weight, groups=expand.groups, costs=expand.costs)
+        self.coef_, self.intercept_, self.products_ = unit * line.coef, unit * line.intercept, expand.products
+        inputs = np.eye(X.shape[1])
+        if expand.groups is not None:
+            inputs = np.hstack([inputs, group_matrix(expand.groups[: expand.width])])
         with _one_thread():
-            *layers, w3, b3 = self._fit_networks(X, line.left_out, relative_scale(y / unit), weight)
+            *layers, w3, b3 = self._fit_networks(X, inputs, line.left_out, relative_scale(y / unit), weight)
         self.layers_ = [layer.numpy() for layer in (*layers, unit * w3, unit * b3)]
         return self
 
@@ -120,13 +111,14 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def module(self) -> nn.Module:
         """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``; it has no parameters."""
         check_is_fitted(self)
-        return _Network(self.coef_, self.intercept_, self.layers_)
+        return _Network(LineModule(self._expansion(), self.coef_, self.intercept_), self.layers_)
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the line and the layers."""
         check_is_fitted(self)
         layers = {f"layer{index}": layer for index, layer in enumerate(self.layers_)}
-        return {"coef": self.coef_, "intercept": np.array([self.intercept_]), **layers}
+        line = {"coef": self.coef_, "intercept": np.array([self.intercept_]), "products": self.products_}
+        return {**line, **layers}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -136,28 +128,32 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         names = [f"layer{index}" for index in range(6)]
         if (
-            arrays.keys() != {"coef", "intercept", *names}
+            arrays.keys() != {"coef", "intercept", "products", *names}
             or arrays["coef"].ndim != 1
             or arrays["intercept"].shape != (1,)
         ):
-            raise ValueError(f"an mlp predictor is the arrays coef, intercept, {', '.join(names)}")
-        columns, members, hidden = len(arrays["coef"]), self.members, self.hidden
+            raise ValueError(f"an mlp predictor has the arrays coef, intercept, products, {', '.join(names)}")
+        products, members, hidden = arrays["products"], self.members, self.hidden
+        columns = len(arrays["coef"]) - len(products)
         shapes = _shapes(members, columns, hidden)
         if [arrays[name].shape for name in names] != shapes:
             raise ValueError(f"the layers of this mlp predictor have the shapes {shapes}")
         self.coef_, self.intercept_ = np.asarray(arrays["coef"], dtype=np.float64), float(arrays["intercept"][0])
         self.layers_ = [np.asarray(arrays[name], dtype=np.float32) for name in names]
-        self.n_features_in_ = columns
+        self.products_, self.n_features_in_ = checked_products(products, columns), columns
         return self
 
-    def _fit_networks(self, X: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
-        """Fit the networks to what the line missed, and fold what surrounds them into their first and last layers."""
+    def _expansion(self) -> Expansion:
+        return Expansion(self.n_features_in_, self.products_)
+
+    def _fit_networks(self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
+        """Fit the networks to the line's errors, and fold the scaling around them into their first and last layers.
+
+        `inputs` ``(columns, inputs)`` turns an encoding into the networks' inputs.
+        """
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
-        inputs = np.eye(X.shape[1])
-        if self.groups is not None:
-            inputs = np.hstack([inputs, group_matrix(self.groups)])
         centre = X.mean(axis=0)
-        inputs *= 3 / (np.linalg.norm((X - centre) @ inputs) / math.sqrt(len(X)) or 1.0)
+        inputs = inputs * 3 / (np.linalg.norm((X - centre) @ inputs) / math.sqrt(len(X)) or 1.0)
         unit = math.sqrt(np.mean((missed / scale) ** 2)) or 1.0
         layers = _initial_layers(self.members, inputs.shape[1], self.hidden, generator)
         share = 0.0
@@ -193,7 +189,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Inputs ``(n, inputs)``, and for each row what the line missed, the scale of its error and its weight."""
+    """Inputs ``(n, inputs)``, and for each row the line's error, the scale of that error and its weight."""
 
     x: Tensor
     missed: Tensor
@@ -215,17 +211,17 @@ class _Rows:
 class _Network(nn.Module):
     """The line plus the sum of the networks."""
 
-    def __init__(self, coef: Matrix, intercept: float, layers: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, line: nn.Module, layers: Sequence[NDArray[np.float32]]) -> None:
         super().__init__()
-        self.register_buffer("coef", torch.tensor(coef, dtype=torch.float32))
-        self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
+        self.line = line
         for index, layer in enumerate(layers):
             self.register_buffer(f"layer{index}", torch.tensor(layer))
 
     def forward(self, encoding: Tensor) -> Tensor:
         rows = encoding.reshape(-1, encoding.shape[-1])
         missed = _run([self.get_buffer(f"layer{index}") for index in range(6)], rows).sum(dim=0)
-        return (rows @ self.get_buffer("coef") + self.get_buffer("intercept") + missed).reshape(encoding.shape[:-1])
+        predicted: Tensor = self.line(rows) + missed
+        return predicted.reshape(encoding.shape[:-1])
 
 
 def _run(layers: Layers, x: Tensor) -> Tensor:
@@ -237,7 +233,7 @@ def _run(layers: Layers, x: Tensor) -> Tensor:
 
 
 def _initial_layers(members: int, inputs: int, hidden: int, generator: torch.Generator) -> Layers:
-    """Return random weights and zero biases; the last weights are zero, so that the networks start as nothing."""
+    """Return random weights and zero biases; the last weights are zero, so that the networks add nothing at first."""
     w1, b1, w2, b2, w3, b3 = (torch.zeros(shape) for shape in _shapes(members, inputs, hidden))
     for weight in (w1, w2):
         weight.normal_(std=weight.shape[1] ** -0.5, generator=generator)
@@ -250,7 +246,7 @@ def _shapes(members: int, inputs: int, hidden: int) -> list[tuple[int, int, int]
 
 
 def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> float:
-    """Return the share of the networks, 0 to 1, that best explains what the line missed on rows they did not see."""
+    """Return the share of the networks, 0 to 1, that best explains the line's errors on rows they did not see."""
     left_out = (_run(layers, rows.x) * ~kept).sum(dim=0)
     weight = rows.weight / rows.scale**2
     best = (weight * left_out * rows.missed).sum() / (weight * left_out**2).sum()

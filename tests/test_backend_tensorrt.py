@@ -17,6 +17,7 @@ from latbench import plugins
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, ModelError, PluginError, UsageError
 from latbench.model import Model
+from latbench.records.subjects import architecture_model
 
 pytest.importorskip("tensorrt_rtx", reason="engines are built with tensorrt_rtx: pip install 'latbench[tensorrt-rtx]'")
 
@@ -71,11 +72,11 @@ def onnx_model(nodes, shape, *, inputs=None, constants=()):
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("space", SPACES)
 def test_random_networks_are_built_in_the_precision_asked_for(space, precision):
-    target = plugins.configure(plugins.SPACES, space, SPACES[space])
-    networks = target.sample(25, seed=1)
+    searched = plugins.configure(plugins.SPACES, space, SPACES[space])
+    networks = searched.sample(25, seed=1)
     assert [kind for kind in OPERATIONS[space] if not any(kind in str(network) for network in networks)] == []
     for index, network in enumerate(networks):
-        model = Model.from_architecture(target, network)
+        model = architecture_model(searched, network)
         engine = build_engine(model, rtx(precision), capability=AMPERE)
         assert len(engine.data) > 10_000
         assert engine.build_ms > 0
@@ -153,7 +154,7 @@ def test_a_node_without_a_name_is_checked_too():
 def test_an_engine_for_every_gpu_from_ampere_on_is_the_default_without_one():
     portable, ampere = (build_engine(convolutions(), rtx(), capability=c) for c in ("", AMPERE))
     assert portable.data != ampere.data
-    with pytest.raises(UsageError, match=r"cannot build for compute capability 9\.9: it has .*SM86"):
+    with pytest.raises(UsageError, match=r"cannot build for compute capability 9\.9: choose one of .*SM86"):
         build_engine(convolutions(), rtx(), capability="9.9")
 
 

@@ -251,11 +251,11 @@ def test_samples_and_shapes_that_are_missing_are_named(monkeypatch):
 
 
 @pytest.fixture
-def target(monkeypatch):
+def installed(monkeypatch):
     """A backend whose runtime runs here, on an imaginary GPU, and takes what `native` gives for an engine."""
     monkeypatch.setattr(backend, "refusal", lambda runtime: "")
     facts = {"capability": "8.6", "memory_mib": 1024}
-    monkeypatch.setattr(TensorRtBackend, "device", lambda target: Device("a GPU", "cuda", facts))
+    monkeypatch.setattr(TensorRtBackend, "device", lambda backend: Device("a GPU", "cuda", facts))
     build = engines.build
     # There is no current GPU to build for.
     monkeypatch.setattr(engines, "build", lambda library, model, s, capability, t: build(library, model, s, "8.6", t))
@@ -269,8 +269,8 @@ def target(monkeypatch):
     return TensorRtBackend(), native
 
 
-def test_an_engine_that_the_runtime_refuses_is_rebuilt_once_with_a_warning(target):
-    tensorrt, native = target
+def test_an_engine_that_the_runtime_refuses_is_rebuilt_once_with_a_warning(installed):
+    tensorrt, native = installed
     model = Model.from_module(nn.Linear(4, 4), {"x": X})
     options = CompileOptions(options={"runtime": "rtx", "launch": "enqueue"})
     with tensorrt.compile(model, options) as first:
@@ -289,22 +289,22 @@ def test_an_engine_that_the_runtime_refuses_is_rebuilt_once_with_a_warning(targe
     assert tensorrt.state()["rtx_kernel_cache"]
 
 
-def test_a_gpu_that_is_full_is_out_of_memory(target, monkeypatch):
+def test_a_gpu_that_is_full_is_out_of_memory(installed, monkeypatch):
     def full(*args):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
 
     monkeypatch.setattr(backend, "CompiledEngine", full)
     with pytest.raises(OutOfMemoryError, match="does not hold Linear: CUDA out of memory"):
-        target[0].compile(
+        installed[0].compile(
             Model.from_module(nn.Linear(4, 4), {"x": X}),
             CompileOptions(options={"runtime": "rtx", "launch": "enqueue"}),
         )
 
 
-def test_a_library_that_this_gpu_refuses_says_so_though_another_runs(target, monkeypatch):
+def test_a_library_that_this_gpu_refuses_says_so_though_another_runs(installed, monkeypatch):
     monkeypatch.setattr(backend, "refusal", lambda runtime: "TensorRT-RTX 1 says: no such GPU.")
     with pytest.raises(PluginError, match=r"option runtime=rtx .* says: no such GPU\. Choose another one"):
-        target[0].compile(MODEL, CompileOptions(options={"runtime": "rtx"}))
+        installed[0].compile(MODEL, CompileOptions(options={"runtime": "rtx"}))
 
 
 def tensor(kind, name="t"):

@@ -68,7 +68,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Events:
 def prepared(
     events: Events, precision: str = "fp32", *, graph: bool = False, then: Callable[[], None] = lambda: None
 ) -> CudaModule:
-    model = Model.from_module(Notes(events.log, then), {"x": np.zeros((1, 2), np.float32)}, name="net")
+    model = Model("net", {"x": np.zeros((1, 2), np.float32)}, module=lambda: Notes(events.log, then))
     return CudaModule(model, Variant(precision), graph=graph, device="cpu")
 
 
@@ -114,7 +114,7 @@ def test_a_module_that_cannot_be_captured_is_a_compile_error(events: Events, mon
         raise RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
 
     monkeypatch.setattr(cuda, "Graph", refuses)
-    with pytest.raises(CompileError, match=r"no CUDA graph can be captured of net: .*capturing$"):
+    with pytest.raises(CompileError, match=r"cannot capture a CUDA graph of net: .*capturing$"):
         prepared(events, graph=True)
 
 
@@ -188,8 +188,19 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaBackend]:
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
 def test_a_graph_of_graphs_is_refused(backend: CudaBackend, mode: str) -> None:
     model = Model.from_module(nn.Identity(), {"x": np.zeros(1, np.float32)})
-    with pytest.raises(UsageError, match=f"compile={mode} launches CUDA graphs of its own: leave graph=yes out"):
+    with pytest.raises(UsageError, match=f"compile={mode} already launches CUDA graphs: leave graph=yes out"):
         backend.compile(model, CompileOptions(options={"compile": mode, "graph": "yes"}))
+
+
+@pytest.mark.parametrize(("given", "chosen"), [("", ["0", "1"]), ("3,5", ["3", "5"]), ("5", ["0", "1"])])
+def test_each_gpu_is_a_unit_that_a_process_can_choose(
+    backend: CudaBackend, given: str, chosen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid=f"uuid-{index}"))
+    told = [("uuid-0", {"CUDA_VISIBLE_DEVICES": chosen[0]}), ("uuid-1", {"CUDA_VISIBLE_DEVICES": chosen[1]})]
+    assert backend.units() == told
 
 
 def test_a_model_that_does_not_fit_is_out_of_memory(backend: CudaBackend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ import latbench
 from latbench import plugins, profiling
 from latbench.cli import COMMANDS, app, console
 from latbench.profiling import Summary
-from latbench.profiling.passes import Progress
+from latbench.profiling.progress import Progress
 from latbench.records.noise_floor import NoiseFloor
 from tests.test_cli import NULL, call, document
 
@@ -44,20 +44,21 @@ def predictor(store: Path) -> Path:
     return path
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("command", ["plugins", "backends"])
+def test_the_plugins_of_every_kind_are_listed(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = plugins.PluginStatus("bad", "latbench", available=False, reason="pip install 'bad[needs]'\nor not")
+    monkeypatch.setattr(plugins, "names", lambda kind: ["bad"])
+    monkeypatch.setattr(plugins, "status", lambda kind, name: status)
+    assert call(command).stdout.splitlines()[1:] == [
+        f"bad      {kind.word:9}  no         latbench  pip install 'bad[needs]' or not" for kind in plugins.KINDS
+    ]
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(store: Path, tmp_path: Path) -> None:
     table = tmp_path / "a[bold] :smile:.csv"
     assert f"rows to {table}\n" in call("export", store, table).stdout
     assert f"{store}: mean over 1" in call("compare", store, "--predictors", "ridge", "--seeds", 1).stdout
     assert "cannot read a[/b].onnx" in call("measure", "a[/b].onnx").stderr
-    status = plugins.PluginStatus("bad", "latbench", available=False, reason="pip install 'bad[needs]'\nor not")
-    monkeypatch.setattr(plugins, "names", lambda kind: ["bad"])
-    monkeypatch.setattr(plugins, "status", lambda kind, name: status)
-    assert call("backends").stdout.splitlines()[1:] == [
-        f"bad      {kind.word:9}  no         latbench  pip install 'bad[needs]' or not"
-        for kind in (plugins.BACKENDS, plugins.PREDICTORS, plugins.SPACES, plugins.METERS)
-    ]
 
 
 def test_what_spaces_prints_is_what_predict_reads(predictor: Path, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_predict_counts_lines_as_an_editor_does(predictor: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(None, "No such file"), ("", "Is a directory"), (b"\xff\xfe\x00", "no UTF-8 text")]
+    ("data", "message"), [(None, "No such file"), ("", "Is a directory"), (b"\xff\xfe\x00", "not UTF-8 text")]
 )
 def test_predict_says_which_file_it_wants(
     predictor: Path, tmp_path: Path, data: bytes | str | None, message: str
@@ -131,8 +132,8 @@ def test_reasons_are_folded_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_comparison_takes_any_profile_and_each_predictor_once(store: Path) -> None:
-    said = document("compare", store, "--predictors", "ridge,, lookup,ridge", "--seeds", 1)
-    assert [row["predictor"] for row in said["rows"]] == ["constant", "ridge", "lookup"]
+    said = document("compare", store, "--predictors", "ridge,, gbdt,ridge", "--seeds", 1)
+    assert [row["predictor"] for row in said["rows"]] == ["constant", "ridge", "gbdt"]
     assert {row["train_size"] for row in said["rows"]} == {SAMPLES // 2}
 
 
@@ -182,7 +183,7 @@ MISUSES = [
     (["fit", "a.db", "--seed", str(2**32)], "--seed"),
     (["spaces", "darts", "--seed", "-1"], "--seed"),
     (["spaces", "darts", "--samples", "1000000000"], "--samples"),
-    (["compare", "a.db", "--predictors", ","], "names none"),
+    (["compare", "a.db", "--predictors", ","], "names no predictor"),
 ]
 
 
@@ -208,7 +209,7 @@ def test_an_interrupted_run_says_what_is_kept(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(profiling, "profile_space", profile_space)
     result = call("profile", *DARTS, *NULL, "--samples", 40, "--store", tmp_path / "a.db")
     assert result.exit_code == 130
-    assert "stopped: what is in a store" in result.stderr
+    assert "stopped: what is already in a store" in result.stderr
 
 
 def test_what_is_left_is_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

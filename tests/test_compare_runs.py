@@ -119,7 +119,7 @@ def test_widths_of_independent_values_add_in_quadrature() -> None:
 
 def test_an_interval_down_to_zero_is_no_information() -> None:
     assert ratio(Interval(1.0, 0.0, 1.1), interval(0.5)).verdict() == "UNCLEAR"
-    with pytest.raises(DataError, match="a value is positive"):
+    with pytest.raises(DataError, match="values must be positive"):
         ratio(Interval(0.0, 0.0, 0.1), interval(1.0))
 
 
@@ -187,7 +187,7 @@ def test_other_subjects_and_backends_are_held_against_each_other_on_request() ->
 
 
 def test_a_field_that_does_not_exist_is_not_ignored_silently() -> None:
-    with pytest.raises(UsageError, match="no field is called 'thread': did you mean 'threads'"):
+    with pytest.raises(UsageError, match="no field named 'thread': did you mean 'threads'"):
         compare_runs(run(entry(1.0)), run(entry(1.0)), ignore=["thread"])
     with pytest.raises(UsageError, match="holds no measurement"):
         compare_runs(run(entry(1.0)), run())

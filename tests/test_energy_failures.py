@@ -11,14 +11,15 @@ import pytest
 
 from latbench.backend import CompileOptions
 from latbench.errors import CompileError, CounterError, MeasurementError, NoCounterError, UsageError
-from latbench.measure.energy.session import run_energy_session
 from latbench.measure.energy.windows import EnergySettings
-from latbench.measure.rounds import Task
+from latbench.measure.quantities.energy import EnergyQuantity
+from latbench.measure.session import run_session
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import Workload
 from latbench.model import Model
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.plan import plan
-from latbench.records.subjects import Failure
+from latbench.records.subjects import Failure, architecture_model
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.testing import NullBackend, NullMeter
@@ -110,13 +111,16 @@ def test_what_is_no_architectures_fault_ends_the_run_and_fails_none(
 
 def test_a_run_that_ended_continues_in_the_same_process(flag: Path, store: Path) -> None:
     flag.write_text("still")
-    with pytest.raises(CounterError, match=r"did not move in .*: give --window a larger value"):
+    with pytest.raises(CounterError, match=r"did not move while a model ran .*: give --window a larger value"):
         run(store)
     flag.unlink()
     assert energies(store) == (0, ())
     summary = run(store)
-    assert summary.energy is not None
-    assert (summary.progress.measured, summary.energy.architectures, summary.energy.failures) == (0, 4, ())
+    assert (summary.progress.measured, summary.more["energy"].architectures, summary.more["energy"].failures) == (
+        0,
+        4,
+        (),
+    )
 
 
 def test_what_failed_is_tried_again_when_asked_for(flag: Path, store: Path) -> None:
@@ -126,21 +130,19 @@ def test_what_failed_is_tried_again_when_asked_for(flag: Path, store: Path) -> N
     with Store(store, quantity="energy") as opened:
         opened.add_failures(subjects[:2], "2020-01-01T00:00:00+00:00")
     summary = run(store)
-    assert summary.energy is not None
-    assert (summary.energy.architectures, len(summary.energy.failures)) == (2, 2)
+    assert (summary.more["energy"].architectures, len(summary.more["energy"].failures)) == (2, 2)
     summary = run(store, retry_failed=True)
-    assert summary.energy is not None
-    assert (summary.energy.architectures, summary.energy.failures) == (4, ())
+    assert (summary.more["energy"].architectures, summary.more["energy"].failures) == (4, ())
 
 
 def test_a_counter_that_stands_still_fails_and_is_no_row(flag: Path) -> None:
     (architecture,) = SPACE.sample(1, seed=0)
-    task = Task("architecture", str(architecture), lambda: Model.from_architecture(SPACE, architecture), replicate=1)
+    model = architecture_model(SPACE, architecture)
+    workload = Workload("architecture", model.name, lambda: model, replicate=1)
+    energy = EnergyQuantity(EnergySettings(f"{HERE}:Meter", window_s=0.005))
     flag.write_text("still")
     with pytest.raises(CounterError, match="did not move"):
-        run_energy_session(
-            NullBackend(), [task], CompileOptions(), FAST, energy=EnergySettings(f"{HERE}:Meter", window_s=0.005)
-        )
+        run_session(NullBackend(), [workload], energy, CompileOptions(), FAST)
 
 
 def test_a_device_without_counter_is_refused_before_anything_is_measured(tmp_path: Path) -> None:

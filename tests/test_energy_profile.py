@@ -18,17 +18,20 @@ import torch
 from latbench.backend import CompileOptions
 from latbench.errors import StoreError, UsageError
 from latbench.measure.energy.windows import EnergySettings
+from latbench.measure.quantities.energy import EnergyQuantity
+from latbench.measure.quantities.latency import LatencyQuantity
+from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
 from latbench.prediction.file import load_predictor, save_predictor
 from latbench.prediction.fit import fit
 from latbench.profiling import Summary, profile_space
 from latbench.profiling.architectures import measure_architectures
-from latbench.profiling.passes import Progress
 from latbench.profiling.plan import plan
-from latbench.records.measurement import TARGETS, Measurement
+from latbench.profiling.progress import Progress
+from latbench.records.measurement import Measurement
 from latbench.runs import compare_runs, profile_run, read_run
 from latbench.search import campaign
-from latbench.search.latency_loss import LatencyLoss
+from latbench.search.objectives.latency_loss import LatencyLoss
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import export_table, import_table
@@ -81,11 +84,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         window_s=0.02,
         on_progress=told.append,
     )
-    assert summary.energy is not None
     assert list(dict.fromkeys(progress.quantity for progress in told)) == ["latency", "energy"]
-    assert (summary.energy.architectures, summary.energy.operations) == (SAMPLES, summary.operations)
-    assert summary.energy.noise_floor.mape is not None
-    assert summary.energy.noise_floor.mape < 0.03
+    assert (summary.more["energy"].architectures, summary.more["energy"].operations) == (SAMPLES, summary.operations)
+    assert summary.more["energy"].noise_floor.mape is not None
+    assert summary.more["energy"].noise_floor.mape < 0.03
     return path
 
 
@@ -128,7 +130,7 @@ def test_the_same_command_measures_nothing_again(store: Path) -> None:
     [
         (["--meter", "powr"], "did you mean 'power'"),
         (["--meter", METER, "--window", "0s"], "give --window 5s"),
-        (["--meter", METER, "--window", "long"], "no duration"),
+        (["--meter", METER, "--window", "long"], "not a duration"),
     ],
 )
 def test_a_mistake_with_the_meter_is_explained(tmp_path: Path, flags: list[str], message: str) -> None:
@@ -142,16 +144,15 @@ def test_energy_is_added_to_a_profile_of_latencies_where_there_is_one(tmp_path: 
     path, victim = tmp_path / "a.db", plan(SPACE, 4, 0)[0].first[2].text
     options = CompileOptions(options={"fail": "compile", "failing": victim})
     profile_space(SPACE, NULL, path, samples=4, options=options, settings=FAST)
-    result = call("fit", path, "--target", "energy_mj")
+    result = call("fit", path, "--quantity", "energy")
     assert result.exit_code == 2
     assert "holds latency and no energy" in result.stderr
     assert "--meter" in result.stderr
     summary = run(path, 4, fail="compile", failing=victim)
     assert summary.progress.measured == 0
-    assert summary.energy is not None
     assert {f.subject for f in summary.failures} == {victim}
-    assert summary.energy.failures == ()
-    assert (summary.energy.architectures, summary.energy.progress.total) == (3, 6)
+    assert summary.more["energy"].failures == ()
+    assert (summary.more["energy"].architectures, summary.more["energy"].progress.total) == (3, 6)
 
 
 PROFILE = """
@@ -199,7 +200,7 @@ def test_a_predictor_learns_energy_and_a_loss_steps_it(store: Path, tmp_path: Pa
     save_predictor(tmp_path / "energy.safetensors", trained)
     loss = LatencyLoss(load_predictor(tmp_path / "energy.safetensors"))
     assert loss.unit == "mJ"
-    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.alpha_shapes]
+    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.relaxation().shapes]
     optimizer = torch.optim.SGD(alphas, lr=1.0)
     before = loss.expected(alphas).item()
     for _ in range(20):
@@ -209,15 +210,18 @@ def test_a_predictor_learns_energy_and_a_loss_steps_it(store: Path, tmp_path: Pa
     assert loss.expected(alphas).item() < 0.9 * before
 
 
-def test_fit_compare_and_export_take_a_target(store: Path, tmp_path: Path) -> None:
-    both = [document("compare", store, "--predictors", "ridge", "--train", 15, "--target", t) for t in TARGETS]
+def test_fit_compare_and_export_take_a_quantity(store: Path, tmp_path: Path) -> None:
+    both = [
+        document("compare", store, "--predictors", "ridge", "--train", 15, "--quantity", q)
+        for q in ("latency", "energy")
+    ]
     assert both[0] != both[1]
     path = tmp_path / "ridge.safetensors"
-    assert call("fit", store, "--predictor", "ridge", "--target", "energy_mj", "--out", path).exit_code == 0
+    assert call("fit", store, "--predictor", "ridge", "--quantity", "energy", "--out", path).exit_code == 0
     assert load_predictor(path).conditions.quantity == "energy"
     assert call("fit", store, "--predictor", "ridge").exit_code == 0
     assert load_predictor(store.with_name("null-ridge.safetensors")).unit == "ms"
-    assert call("fit", store, "--target", "energy_kwh").exit_code == 2
+    assert call("fit", store, "--quantity", "energy_kwh").exit_code == 2
 
 
 def test_tables_keep_the_quantity(store: Path, tmp_path: Path) -> None:
@@ -260,7 +264,7 @@ def test_energies_that_differ_are_less_or_more(tmp_path: Path) -> None:
             table, table.with_name("a.db"), space=SPACE, architecture_column="arch", value_column="mj", unit="mJ"
         )
     stores = [tmp_path / name / "a.db" for name in ("before", "after")]
-    result = call("compare-runs", *stores, "--target", "energy_mj")
+    result = call("compare-runs", *stores, "--quantity", "energy")
     assert result.stdout.startswith("LESS: B / A is -20.0%")
     assert "each: 3 LESS" in result.stdout
     document = json.loads(call("compare-runs", *reversed(stores), "--json").stdout)
@@ -272,7 +276,11 @@ def test_what_a_search_finds_is_metered_again(store: Path) -> None:
     subject = next(iter(plan(SPACE, 1, 0)[0].again)).text
     settings = replace(FAST, verify="all")
     (measured,) = measure_architectures(
-        SPACE, [SPACE.parse(subject)], NULL, settings=settings, energy=EnergySettings(METER, window_s=0.02)
+        SPACE,
+        [SPACE.parse(subject)],
+        NULL,
+        settings=settings,
+        quantity=EnergyQuantity(EnergySettings(METER, window_s=0.02)),
     )
     assert measured.value == pytest.approx(known[subject], rel=0.1)
 
@@ -280,10 +288,10 @@ def test_what_a_search_finds_is_metered_again(store: Path) -> None:
 def test_a_search_on_energy_is_verified_with_the_meter_of_its_profile(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[EnergySettings | None] = []
+    asked: list[Quantity] = []
 
-    def measure(*_: object, energy: EnergySettings | None, **__: object) -> list[Measurement]:
-        asked.append(energy)
+    def measure(*_: object, quantity: Quantity, **__: object) -> list[Measurement]:
+        asked.append(quantity)
         return []
 
     monkeypatch.setattr(campaign, "measure_architectures", measure)
@@ -291,5 +299,4 @@ def test_a_search_on_energy_is_verified_with_the_meter_of_its_profile(
         with Store(store, quantity=quantity) as opened:
             trained = fit(opened.profile(), "ridge")
         campaign._measure(trained, SPACE.sample(1, seed=0))
-        campaign._measure(trained, [])
-    assert asked == [None, None, EnergySettings(METER), None]  # what was found, and the references before
+    assert asked == [LatencyQuantity(), EnergyQuantity(EnergySettings(METER))]

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner, Result
 
+import latbench
 from latbench import cli
-from latbench.backend import CompileOptions, OperatorTime
-from latbench.errors import CompileError, PluginError, StoreError
+from latbench.backend import CompileOptions, Device, OperatorTime
+from latbench.errors import CompileError, PluginError, StoreError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.one_model import inspection
 from latbench.measure.one_model.record import ModelRecord, Refusal, read_records, write_records
 from latbench.measure.one_model.sessions import SESSIONS, combine, measure_model, measure_on_backends
+from latbench.measure.settings import Settings
 from latbench.model import Model
 from latbench.model.source import open_model
 from latbench.records.measurement import Measurement
@@ -32,7 +34,9 @@ from latbench.testing.null import CompiledNull
 
 NULL = "latbench.testing:NullBackend"
 HERE = "tests.test_measure_models"
+SHORT = Settings(min_rounds=4, max_rounds=4, max_seconds=0.2)
 TELLING = f"{HERE}:TellingBackend"
+SILENT = f"{HERE}:SilentBackend"
 
 
 class TellingBackend(NullBackend):
@@ -42,6 +46,29 @@ class TellingBackend(NullBackend):
         compiled = super().compile(model, options)
         compiled.__class__ = CompiledTelling
         return compiled
+
+
+class SilentBackend(NullBackend):
+    """A device whose memory nobody tells."""
+
+    def device(self) -> Device:
+        return Device("null", "npu")
+
+    def compile(self, model: Model, options: CompileOptions) -> Silent:  # type: ignore[override]
+        return Silent(super().compile(model, options))
+
+
+class Silent:
+    clock = "null"
+
+    def __init__(self, compiled: CompiledNull) -> None:
+        self.run, self.outputs = compiled.run, compiled.outputs
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Free nothing."""
 
 
 class CompiledTelling(CompiledNull):
@@ -156,7 +183,7 @@ def test_calls_end_with_the_time_for_them(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_memory_and_operators_are_told_where_the_backend_can() -> None:
-    silent, telling = measure_on_backends(model(), [NULL, TELLING], with_operators=True)
+    silent, telling = measure_on_backends(model(), [SILENT, TELLING], with_operators=True)
     assert isinstance(silent, ModelRecord)
     assert isinstance(telling, ModelRecord)
     assert (silent.inspection.memory_mib, silent.inspection.memory_of, silent.inspection.operators) == (None, "", ())
@@ -248,7 +275,7 @@ def test_a_record_that_is_not_whole_is_named(tmp_path: Path) -> None:
     assert "record 2" in reading(lambda d: d["records"][1].pop("inputs"))
     assert "no field 'measurement'" in reading(lambda d: d["records"][0].pop("measurement"))
     assert "measurement.low is 'slow'" in reading(lambda d: d["records"][0]["measurement"].update(low="slow"))
-    assert "does not hold its value" in reading(lambda d: d["records"][0]["measurement"].update(low=1e9))
+    assert "does not contain its value" in reading(lambda d: d["records"][0]["measurement"].update(low=1e9))
     assert "speed" in reading(lambda d: d["records"][0]["conditions"].update(speed=1))
     assert "schema 99" in reading(lambda d: d.update(schema=99))
     assert "no records of latbench" in reading(lambda d: d.update(format="other"))
@@ -259,6 +286,40 @@ def test_a_record_that_is_not_whole_is_named(tmp_path: Path) -> None:
         read_records(tmp_path / "missing.json")
     with pytest.raises(StoreError, match="choose another file"):
         write_records("/proc/none/a.json", [record])
+
+
+def test_a_module_is_measured_as_it_is_handed_over() -> None:
+    module = nn.Conv2d(2, 2, 3).train()
+    measured = latbench.measure_model(module, "onnxruntime", inputs=torch.ones(4, 2, 8, 8), settings=SHORT)
+    assert (measured.subject, measured.kind, module.training) == ("Conv2d", "model", True)
+    assert measured.value > 0
+    named = latbench.measure_model(module, NULL, inputs={"image": np.ones((4, 2, 8, 8), np.float32)}, settings=SHORT)
+    given = latbench.measure_model(model(), NullBackend(), settings=SHORT)
+    assert named.value == pytest.approx(given.value)
+    behind = latbench.measure_model(module, torch.ones(4, 2, 8, 8), backend=NULL, settings=SHORT)
+    assert behind.value == pytest.approx(given.value)
+
+
+def test_samples_and_a_backend_are_given_once() -> None:
+    x = torch.ones(4, 2, 8, 8)
+    with pytest.raises(UsageError, match="backend is given twice, after the model and as backend=: leave one out"):
+        measure_model(model(), NULL, backend=NULL)
+    with pytest.raises(UsageError, match="inputs is given twice"):
+        measure_model(nn.Conv2d(2, 3, 1), x, inputs=x, backend=NULL)
+    with pytest.raises(UsageError, match="'one convolution' has samples of its own: leave inputs out"):
+        measure_model(model(), x)
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        (torch.ones(1), "backend is of type Tensor: give a backend or its name"),
+        (NullBackend, r"NullBackend is a class: give an instance, NullBackend\(\)"),
+    ],
+)
+def test_what_is_no_backend_is_refused(backend: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        measure_model(model(), backend=backend)
 
 
 def test_a_refused_model_raises_what_the_backend_raised() -> None:

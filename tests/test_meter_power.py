@@ -14,7 +14,7 @@ pynvml = pytest.importorskip("pynvml")
 from latbench_power import PowerMeter  # noqa: E402
 
 UUID = "8e2b1d0a-0000-1111-2222-333344445555"
-GPU = Device("Tesla V100", "cuda", {"uuid": UUID})
+GPU = Device("Tesla V100", "cuda", unit=UUID)
 
 
 def fails(code: int) -> Any:
@@ -44,20 +44,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("uuid", [UUID, f"GPU-{UUID}"])
 def test_the_gpu_is_found_by_its_uuid_with_or_without_prefix(asked: list[str], uuid: str) -> None:
-    counter = PowerMeter().counter(Device("Tesla V100", "cuda", {"uuid": uuid}))
+    counter = PowerMeter().counter(Device("Tesla V100", "cuda", unit=uuid))
     assert asked == [f"GPU-{UUID}"]
     first = counter.energy_mj()
     assert counter.energy_mj() == first + 5
 
 
 def test_a_cpu_is_sent_to_zeus(asked: list[str]) -> None:
-    with pytest.raises(NoCounterError, match=r"some Xeon is no NVIDIA GPU.*--meter zeus"):
+    with pytest.raises(NoCounterError, match=r"some Xeon is not an NVIDIA GPU.*--meter zeus"):
         PowerMeter().counter(Device("some Xeon", "cpu"))
 
 
 def test_a_gpu_that_the_driver_does_not_know_is_refused(asked: list[str]) -> None:
     with pytest.raises(NoCounterError, match=r"GPU-other.*Not Found"):
-        PowerMeter().counter(Device("Tesla V100", "cuda", {"uuid": "GPU-other"}))
+        PowerMeter().counter(Device("Tesla V100", "cuda", unit="GPU-other"))
 
 
 def test_a_gpu_that_counts_no_energy_says_so(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_gpu_that_is_lost_is_a_failure(asked: list[str], monkeypatch: pytest.M
     counter = PowerMeter().counter(GPU)
     lost = fails(pynvml.NVML_ERROR_GPU_IS_LOST)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", lost)
-    with pytest.raises(CounterError, match=r"Tesla V100 cannot be read any more"):
+    with pytest.raises(CounterError, match=r"Tesla V100 can no longer be read"):
         counter.energy_mj()
 
 

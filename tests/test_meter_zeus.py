@@ -87,7 +87,7 @@ def test_a_register_that_wraps_around_goes_on(tree: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file: see the test below for what zeus raises")
 def test_a_register_that_only_root_may_read_says_how_to_open_it(tree: Path) -> None:
     zone(tree / "intel-rapl:0", "package-0", 0).chmod(0)
-    with pytest.raises(NoCounterError, match="some Xeon may not be read: run as root"):
+    with pytest.raises(NoCounterError, match="some Xeon must not be read by this user: run as root"):
         ZeusMeter().counter(CPU)
 
 
@@ -96,7 +96,7 @@ def test_what_zeus_may_not_read_says_how_to_open_it(monkeypatch: pytest.MonkeyPa
         raise ZeusCPUNoPermissionError("Can't read file due to permission error")
 
     monkeypatch.setattr("latbench_zeus.get_cpus", refuse)
-    with pytest.raises(NoCounterError, match="some Xeon may not be read: run as root"):
+    with pytest.raises(NoCounterError, match="some Xeon must not be read by this user: run as root"):
         ZeusMeter().counter(CPU)
 
 
@@ -104,7 +104,7 @@ def test_a_register_that_vanishes_is_a_failure(tree: Path) -> None:
     register = zone(tree / "intel-rapl:0", "package-0", 7)
     counter = ZeusMeter().counter(CPU)
     register.unlink()
-    with pytest.raises(CounterError, match="cannot be read any more"):
+    with pytest.raises(CounterError, match="can no longer be read"):
         counter.energy_mj()
 
 
@@ -149,7 +149,7 @@ class Gpus(list[Any]):
 
 @pytest.mark.parametrize(
     ("gpus", "reason"),
-    [([1, 2], "sees 2 GPUs.*HIP_VISIBLE_DEVICES"), ([], "sees 0 GPUs"), ([None], "counts no energy")],
+    [([1, 2], "sees 2 GPUs.*HIP_VISIBLE_DEVICES"), ([], "sees 0 GPUs"), ([None], "does not count its energy")],
 )
 def test_a_gpu_that_cannot_be_told_or_counted_is_refused(
     monkeypatch: pytest.MonkeyPatch, gpus: list[Any], reason: str

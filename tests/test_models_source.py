@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks import networks
 from latbench.errors import ModelError
 from latbench.model import Model
-from latbench.model.source import open_model
+from latbench.model.source import as_model, open_model
 from latbench.onnx_export import export_onnx
 from tests.test_measure_models import call, onnx_file
 
@@ -81,8 +81,12 @@ def too_many() -> tuple[nn.Module, tuple[Tensor, ...]]:
     return nn.Identity(), (torch.ones(1), torch.ones(1))
 
 
-def loose() -> tuple[nn.Module, Tensor]:
-    return nn.Identity(), torch.ones(1)
+def loose() -> tuple[nn.Module, str]:
+    return nn.Identity(), "a text"
+
+
+def alone() -> tuple[nn.Module, Tensor]:
+    return nn.Identity(), torch.ones(3)
 
 
 def test_samples_of_a_factory_keep_their_values_and_fill_a_batch() -> None:
@@ -134,14 +138,102 @@ def test_samples_in_a_tuple_have_the_names_of_forward() -> None:
     opened = open_model(f"{HERE}:in_a_tuple")
     assert {name: x.shape for name, x in opened.inputs.items()} == {"ids": (2, 3), "mask": (2, 1)}
     np.testing.assert_array_equal(open_model(f"{HERE}:variadic").reference_outputs()[0], [3, 3])
+    assert open_model(f"{HERE}:alone").inputs["input"].shape == (3,)
+
+
+# What a Python program hands over
+
+
+@pytest.mark.parametrize(
+    ("inputs", "names"),
+    [
+        (torch.ones(1, 3, 8, 8), ["input"]),
+        (np.ones((1, 3, 8, 8), np.float32), ["input"]),
+        ((torch.ones(1, 3, 8, 8),), ["input"]),
+        ({"image": torch.ones(1, 3, 8, 8)}, ["image"]),
+        (torch.ones(1, 3, 8, 8, requires_grad=True).to(memory_format=torch.channels_last), ["input"]),
+    ],
+)
+def test_a_module_takes_its_samples_as_torch_does(inputs: Any, names: list[str]) -> None:
+    opened = as_model(tiny(), inputs)
+    assert list(opened.inputs) == names
+    assert [(x.shape, x.dtype) for x in opened.inputs.values()] == [((1, 3, 8, 8), np.float32)]
+
+
+def test_several_samples_of_a_module_are_sorted_as_forward_takes_them() -> None:
+    ids, mask = torch.ones(2, 3), torch.zeros(2, 1)
+    for inputs in ((ids, mask), {"mask": mask, "ids": ids}):
+        assert {name: x.shape for name, x in Model.from_module(Masked(), inputs).inputs.items()} == {
+            "ids": (2, 3),
+            "mask": (2, 1),
+        }
+
+
+def test_a_module_stays_as_it_is() -> None:
+    module = nn.Sequential(nn.Dropout(), nn.Dropout()).train()
+    module[1].eval()
+    opened = Model.from_module(module, torch.ones(4))
+    np.testing.assert_array_equal(opened.reference_outputs()[0], np.ones(4))
+    assert (module.training, module[0].training, module[1].training) == (True, True, False)
+
+
+def test_files_and_factories_are_models_and_samples_override_their_own(tmp_path: Path) -> None:
+    free = onnx_file(tmp_path / "free.onnx", shape=("n", 3, 8, 8))
+    for source in (free, str(free)):
+        assert as_model(source, torch.ones(5, 3, 8, 8)).inputs["x"].shape == (5, 3, 8, 8)
+    assert as_model(in_a_tuple).inputs["mask"].shape == (2, 1)
+    assert as_model(in_a_tuple, (torch.ones(1, 4), torch.ones(1, 1))).inputs["ids"].shape == (1, 4)
+    assert as_model(f"{HERE}:sampled").inputs["tokens"].dtype == np.int64
+    model = as_model(alone)
+    assert as_model(model) is model
+
+
+@pytest.mark.parametrize(
+    ("source", "inputs", "message"),
+    [
+        (tiny(), None, "the inputs of Conv2d are not known: give inputs=, a tensor or several by name"),
+        (tiny, None, "the inputs of 'tiny' are not known"),
+        (tiny(), torch.ones(1, 3, 8, 8, dtype=torch.bfloat16), "does not become a NumPy array .*BFloat16.*float32"),
+        (tiny(), torch.ones(1, 3, 8, 8).double(), "does not run on input:1x3x8x8:float64"),
+        (tiny(), [[1.0], [2.0, 3.0]], "gets 2 samples: its forward takes 1"),
+        (tiny(), {"x": [[1.0], [2.0, 3.0]]}, "the sample 'x' of Conv2d does not become a NumPy array"),
+        (tiny(), "x:1x3x8x8", "the sample 'input' of Conv2d is a str"),
+        (Masked(), {"ids": torch.ones(1), "msk": torch.ones(1)}, "Masked has no input 'msk': its forward takes ids"),
+        (alone, {"x": torch.ones(3)}, "has no input 'x': there is only 'input'"),
+        (with_depth, torch.ones(1), "takes arguments: write a function without any"),
+        (3, None, "model is of type int: give a module, a file, or a function that makes one"),
+        ("net.tflite", None, "ends in .onnx or .pt2"),
+    ],
+)
+def test_what_is_no_model_or_has_no_samples_is_explained(source: Any, inputs: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        as_model(source, inputs)
+
+
+def test_the_samples_of_a_model_may_be_tensors() -> None:
+    model = Model("net", {"x": torch.ones(2, 3, requires_grad=True)}, module=nn.Identity)
+    assert (type(model.inputs["x"]), model.inputs["x"].dtype) == (np.ndarray, np.float32)
+    np.testing.assert_array_equal(model.reference_outputs()[0], np.ones((2, 3)))
+
+
+def test_a_model_has_samples_of_its_own() -> None:
+    with pytest.raises(ModelError, match="the model 'Identity' has samples of its own: leave inputs out"):
+        as_model(Model.from_module(nn.Identity(), torch.ones(1)), torch.ones(1))
+
+
+def test_a_module_that_cannot_be_copied_is_refused() -> None:
+    module = nn.Linear(2, 2)
+    module.doubled = module.weight * 2  # as weight_norm keeps what it computes
+    with pytest.raises(ModelError, match=r"Linear cannot be copied .*: give a function that builds it"):
+        as_model(module, torch.ones(1, 2))
 
 
 MISTAKES = [
     (["missing.onnx"], "cannot read missing.onnx"),
     (["missing.pt2"], "cannot read missing.pt2"),
     (["net.tflite"], "ends in .onnx or .pt2"),
-    (["net.onnx", "--out", "a.txt"], "--out a.txt is no .json file, which compare-runs reads: name it a.json"),
-    (["net.onnx", "--input", "y:1x3x8x8"], "has no input 'y': it takes x"),
+    (["net.onnx", "--out", "a.txt"], "--out a.txt is not a .json file, which compare-runs reads: name it a.json"),
+    (["net.onnx", "--input", "y:1x3x8x8"], "has no input 'y': there is only 'x'"),
     (["net.onnx", "--input", "x:1x3x9x9"], "is 1x3x8x8, not 1x3x9x9"),
     (["net.onnx", "--input", "x:1x3x8x8:int64"], "is float32, not int64"),
     (["net.onnx", "--backend", "cpu"], "came as an ONNX file"),
@@ -160,8 +252,8 @@ MISTAKES = [
     ([f"{HERE}:number", "--input", "x:1"], "returned int: return a torch.nn.Module"),
     ([f"{HERE}:HERE", "--input", "x:1"], "is a str: name a function"),
     ([f"{HERE}:wordy", "--input", "x:1"], "returns a str: wrap it"),
-    ([f"{HERE}:too_many"], "returned 2 samples: its forward takes 1"),
-    ([f"{HERE}:loose"], "a module and a Tensor: return its samples as a dict by name, or as a tuple"),
+    ([f"{HERE}:too_many"], "gets 2 samples: its forward takes 1"),
+    ([f"{HERE}:loose"], "the sample 'input' of 'tests.test_models_source:loose' is a str: give a tensor or an array"),
     ([f"{HERE}:none_such", "--input", "x:1"], "cannot find the factory"),
 ]
 

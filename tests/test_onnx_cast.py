@@ -16,6 +16,7 @@ from latbench import plugins
 from latbench.errors import ModelError, UsageError
 from latbench.model import Model
 from latbench.model.onnx_cast import cast_onnx
+from latbench.records.subjects import architecture_model
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
 
@@ -69,7 +70,7 @@ class Upsample(nn.Module):
 
 def space_model(name, **config):
     space = plugins.configure(plugins.SPACES, name, config)
-    return Model.from_architecture(space, space.sample(1, seed=3)[0])
+    return architecture_model(space, space.sample(1, seed=3)[0])
 
 
 def module_model(module, *shape):
@@ -194,7 +195,7 @@ def test_functions_of_a_file_are_cast_too():
 
 def test_what_cannot_be_cast_is_named():
     io = {"x": (FLOAT, [1])}, {"y": (FLOAT, [1])}
-    with pytest.raises(ModelError, match=r"Acme \(node 'a/b'\) is no operator of ONNX"):
+    with pytest.raises(ModelError, match=r"Acme \(node 'a/b'\) is not an operator of ONNX"):
         cast_onnx(graph_of([helper.make_node("Acme", ["x"], ["y"], "a/b", domain="local")], *io), "fp16")
     branch = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["z"])], "branch", [], [helper.make_tensor_value_info("z", FLOAT, [1])]

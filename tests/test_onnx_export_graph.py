@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import nn
 
 from latbench.errors import ModelError
@@ -109,7 +109,7 @@ def test_one_function_teaches_the_writer_an_operator(monkeypatch):
 )
 def test_networks_of_the_search_spaces(space):
     for architecture in space.sample(3, seed=0):
-        assert_same_outputs(space.build(architecture), image(2, *space.input_shape))
+        assert_same_outputs(space.build(architecture), image(2, 3, space.image, space.image))
 
 
 def test_without_onnxscript_the_fallback_says_what_to_install(monkeypatch):

@@ -1,22 +1,24 @@
 """Trees as arrays."""
 
+import dataclasses
+
 import lightgbm
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latbench.predictor import ColumnFacts
+from latbench.predictor import Context, Cost
 from latbench.testing.additive_profile import additive_profile
 from latbench_gbdt import GbdtRegressor
 
 PROFILE = additive_profile(60)
-GROUPS, COSTS = PROFILE.column_facts().groups, PROFILE.column_facts().costs
+CONTEXT = PROFILE.context()
+GROUPS = dataclasses.replace(CONTEXT, costs=None)
 
 
-def fitted(**keywords: object) -> GbdtRegressor:
-    estimator: GbdtRegressor = GbdtRegressor(n_estimators=20, random_state=0, groups=GROUPS, **keywords)
-    return estimator.fit(PROFILE.X, PROFILE.y)
+def fitted() -> GbdtRegressor:
+    return GbdtRegressor(n_estimators=20, random_state=0).fit(PROFILE.X, PROFILE.y, context=GROUPS)
 
 
 @pytest.mark.parametrize("samples", [2, 7, 60])
@@ -33,31 +35,28 @@ def test_the_arrays_predict_what_lightgbm_predicts(samples: int, monkeypatch: py
 def test_group_counts_costs_and_linear_leaves_each_help() -> None:
     profile, test = additive_profile(60), additive_profile(300, seed=1)
 
-    def error(**keywords: object) -> float:
-        estimator = GbdtRegressor(random_state=0, **keywords).fit(profile.X, profile.y)
+    def error(context: Context | None, **keywords: float) -> float:
+        estimator = GbdtRegressor(random_state=0, **keywords).fit(profile.X, profile.y, context=context)
         return float(np.abs(estimator.predict(test.X) / test.y - 1).mean())
 
-    assert error(groups=GROUPS) < 0.8 * error()
-    assert error(groups=GROUPS, costs=COSTS) < 0.8 * error(groups=GROUPS)
-    assert error(groups=GROUPS) < 0.8 * error(groups=GROUPS, linear_lambda=1e9)
+    assert error(GROUPS) < 0.8 * error(None)
+    assert error(CONTEXT) < 0.8 * error(GROUPS)
+    assert error(GROUPS) < 0.8 * error(GROUPS, linear_lambda=1e9)
 
 
 def test_the_unit_of_the_costs_does_not_matter() -> None:
-    facts = PROFILE.column_facts()
-    in_seconds = ColumnFacts(facts.groups, tuple(cost / 1000 for cost in COSTS))
+    assert CONTEXT.costs is not None
+    in_seconds = tuple(Cost(cost.columns, cost.value / 1000) for cost in CONTEXT.costs)
     predictions = [
-        GbdtRegressor(random_state=0).set_column_facts(each).fit(PROFILE.X, PROFILE.y).predict(PROFILE.X)
-        for each in (facts, in_seconds)
+        GbdtRegressor(random_state=0).fit(PROFILE.X, PROFILE.y, context=each).predict(PROFILE.X)
+        for each in (CONTEXT, dataclasses.replace(CONTEXT, costs=in_seconds))
     ]
     np.testing.assert_allclose(*predictions, rtol=1e-6)
-    free = GbdtRegressor().set_column_facts(ColumnFacts(("a", "b"), (0.0, 0.0)))
-    assert free.costs == (0.0, 0.0)
-
-
-def test_facts_that_do_not_fit_the_columns_are_refused() -> None:
-    for facts in ({"groups": GROUPS[1:]}, {"costs": COSTS[1:]}):
-        with pytest.raises(ValueError, match=r"29 .* for 30 columns"):
-            GbdtRegressor(**facts).fit(PROFILE.X, PROFILE.y)
+    free = tuple(Cost(cost.columns, 0.0) for cost in CONTEXT.costs)
+    estimator = GbdtRegressor(n_estimators=2).fit(
+        PROFILE.X, PROFILE.y, context=dataclasses.replace(CONTEXT, costs=free)
+    )
+    assert np.isfinite(estimator.predict(PROFILE.X)).all()
 
 
 @pytest.mark.parametrize(
@@ -67,25 +66,25 @@ def test_an_index_that_leads_nowhere_is_refused(name: str, value: int) -> None:
     arrays = {key: array.copy() for key, array in fitted().to_arrays().items()}
     arrays[name].flat[0] = value
     with pytest.raises(ValueError, match="out of range"):
-        GbdtRegressor(groups=GROUPS).from_arrays(arrays)
+        GbdtRegressor().from_arrays(arrays)
 
 
 def test_a_split_that_leads_back_to_itself_is_refused() -> None:
     arrays = dict(fitted().to_arrays())
     arrays["children"] = np.zeros_like(arrays["children"])
     with pytest.raises(ValueError, match="out of range"):
-        GbdtRegressor(groups=GROUPS).from_arrays(arrays)
+        GbdtRegressor().from_arrays(arrays)
 
 
 @pytest.mark.parametrize(
-    "name", ["columns", "feature", "threshold", "children", "constant", "leaf_feature", "leaf_coef"]
+    "name", ["products", "sums", "feature", "threshold", "children", "constant", "leaf_feature", "leaf_coef"]
 )
 def test_arrays_of_another_shape_or_kind_are_refused(name: str) -> None:
     arrays = dict(fitted().to_arrays())
-    for wrong in (arrays[name][..., :-1], arrays[name].astype("complex"), None):
+    for wrong in (arrays[name].ravel()[:-1], arrays[name].astype("complex"), None):
         broken = {key: array for key, array in {**arrays, name: wrong}.items() if array is not None}
-        with pytest.raises(ValueError, match=r"gbdt|trees"):
-            GbdtRegressor(groups=GROUPS).from_arrays(broken)
+        with pytest.raises(ValueError, match=r"gbdt|trees|products"):
+            GbdtRegressor().from_arrays(broken)
 
 
 @settings(max_examples=100, deadline=None)
@@ -96,7 +95,7 @@ def test_no_arrays_make_a_prediction_leave_its_bounds(data: st.DataObject) -> No
         index = data.draw(st.integers(0, arrays[name].size - 1))
         arrays[name].flat[index] = data.draw(st.integers(-8, 40))
     try:
-        estimator = GbdtRegressor(groups=GROUPS).from_arrays(arrays)
+        estimator = GbdtRegressor().from_arrays(arrays)
     except ValueError:
         return
     assert np.isfinite(estimator.predict(PROFILE.X)).all()

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latbench.prediction.few_samples.expansion import Expansion
 from latbench.prediction.few_samples.regression import group_matrix, merge_rows, relative_scale
 from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
 from latbench.testing.additive_profile import additive_profile
@@ -42,13 +43,13 @@ def test_group_counts() -> None:
 def errors(samples: int, *, noise: float = 0.0, groups: bool = True, costs: bool = False) -> float:
     """Return the mean relative error on other architectures."""
     profile, test = additive_profile(samples, noise=noise), additive_profile(300, seed=1)
-    facts = profile.column_facts()
+    known = Expansion.of(profile.context(), len(profile.space.columns))
     line = fit_shrunken_line(
         profile.X.astype(float),
         profile.y,
         np.ones(samples),
-        groups=facts.groups if groups else None,
-        costs=facts.costs if costs else None,
+        groups=known.groups if groups else None,
+        costs=known.costs if costs else None,
     )
     return float(np.abs((test.X @ line.coef + line.intercept) / test.y - 1).mean())
 
@@ -65,7 +66,7 @@ def test_the_shrinkage_vanishes_with_samples(costs: bool) -> None:
 
 def test_left_out_errors_are_those_on_unseen_rows() -> None:
     profile = additive_profile(40, noise=0.05)
-    X, y, groups = profile.X.astype(float), profile.y, profile.column_facts().groups
+    X, y, groups = profile.X.astype(float), profile.y, [column.group for column in profile.space.columns]
     line = fit_shrunken_line(X, y, np.ones(40), groups=groups)
     for row in range(0, 40, 8):
         others = np.arange(40) != row

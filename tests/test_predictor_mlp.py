@@ -33,7 +33,7 @@ def test_the_networks_learn_what_a_line_cannot() -> None:
 
 def test_the_networks_stay_out_where_there_is_only_noise_to_learn() -> None:
     profile, test = additive_profile(100, noise=0.1), additive_profile(300, seed=1)
-    estimator = MlpRegressor(random_state=0, groups=profile.column_facts().groups).fit(profile.X, profile.y)
+    estimator = MlpRegressor(random_state=0).fit(profile.X, profile.y, context=profile.context())
     assert error(estimator, test.X, test.y) < 1.1 * line_error(estimator, test.X, test.y)
 
 
@@ -75,17 +75,11 @@ def test_the_module_has_no_parameters_that_a_search_could_train() -> None:
     assert not any(buffer.requires_grad for buffer in module.buffers())
 
 
-def test_facts_that_do_not_fit_the_columns_are_refused() -> None:
-    for facts in ({"groups": ("a",) * 19}, {"costs": (1.0,) * 21}):
-        with pytest.raises(ValueError, match="for 20 columns"):
-            MlpRegressor(**facts).fit(encodings(20, 0), np.ones(20))
-
-
 def test_arrays_of_another_architecture_are_refused() -> None:
     X = encodings(20, 0)
     arrays = MlpRegressor(hidden=16).fit(X, or_values(X)).to_arrays()
     for estimator in (MlpRegressor(hidden=8), MlpRegressor(hidden=16, members=3)):
         with pytest.raises(ValueError, match="have the shapes"):
             estimator.from_arrays(arrays)
-    with pytest.raises(ValueError, match="an mlp predictor is the arrays"):
+    with pytest.raises(ValueError, match="an mlp predictor has the arrays"):
         MlpRegressor(hidden=16).from_arrays({"coef": arrays["coef"]})

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+import types
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from latbench.errors import UsageError
-from latbench.report import draw_cells, predicted_against_measured, search_history
-from latbench.search.strategies.result import Epoch
+from latbench.report import draw_cells, has_cells, predicted_against_measured, search_history
+from latbench.space import Column
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.nasbench201 import NasBench201Space
+from latbench.strategy import Record
 
 pytest.importorskip("matplotlib", reason="figures need latbench[report]")
 
@@ -66,14 +68,12 @@ def test_predictions_state_their_error_and_the_floor():
 
 def history(space, architectures):
     return [
-        Epoch(
+        Record(
             number=number,
-            train_loss=1.0,
-            accuracy=0.5,
+            score=0.5,
             architecture=str(architecture),
             encoding=tuple(space.encode([architecture])[0].tolist()),
             entropy=1 - number / 10,
-            temperature=1.0,
             expected=2.0 + number,
             predicted=2.5 + number,
         )
@@ -91,13 +91,52 @@ def test_search_history_stacks_the_edges_of_each_operation():
     assert max(heights) == pytest.approx(16)  # a cell keeps 8 of its edges
     expected = next(line for line in latency.lines if line.get_label() == "expected of the alphas")
     np.testing.assert_allclose(expected.get_xydata(), [[1, 2], [2, 3], [3, 4]])
-    assert {line.get_label() for line in latency_again.lines} >= {"asked: 2.2 ms", "derived architecture"}
+    assert {line.get_label() for line in latency_again.lines} >= {"asked: 2.2 ms", "architecture"}
 
 
 def test_plain_search_without_a_predictor_can_be_drawn():
     space = NasBench201Space()
-    plain = [Epoch(0, 1.0, 0.5, "", tuple([1 / 5] * 30), 1.0, 1.0)]
+    plain = [Record(number=0, architecture="", score=0.5, encoding=tuple([1 / 5] * 30), entropy=1.0)]
     png(search_history({"plain": plain}, space))
+
+
+class Widths:
+    """A space of decisions, more groups of columns than there are colours."""
+
+    columns = tuple(Column(f"{layer}/{width}", f"width {layer}") for layer in range(12) for width in (16, 32, "absent"))
+
+
+def test_a_space_without_cells_draws_its_groups_and_no_cells():
+    encoding = tuple(float(layer) for layer in range(12) for _ in range(3))
+    records = [Record(number=n, architecture="", predicted=1.0, encoding=encoding) for n in range(2)]
+    figure = search_history({"one": records}, Widths())
+    png(figure)
+    areas = {area.get_label(): area.get_paths()[0].vertices[:, 1] for area in figure.axes[0].collections}
+    assert areas.keys() == {"others", *(f"width {layer}" for layer in range(4, 12))}
+    assert max(heights.max() for heights in areas.values()) == pytest.approx(sum(encoding))
+    assert not has_cells(Widths.columns)
+    assert has_cells(DartsSpace().columns)
+    assert has_cells(NasBench201Space().columns)
+
+
+def test_what_is_absent_is_not_drawn():
+    columns = (Column("a/on", "a/on"), Column("a/absent", "a/absent"))
+    records = [Record(number=0, architecture="", encoding=(0.25, 0.75))]
+    space = types.SimpleNamespace(columns=columns)
+    (axes, _) = search_history({"one": records, "two": records}, space).axes[:2]
+    assert [area.get_label() for area in axes.collections] == ["a/on"]
+
+
+def test_a_search_without_alphas_draws_what_it_has():
+    records = [Record(number=n, architecture="", score=30.0 + n, predicted=2.0 - n) for n in range(2)]
+    figure = search_history({"random": records}, Widths(), target=1.5)
+    png(figure)
+    latency, scores = figure.axes
+    assert [line.get_label() for line in latency.lines] == ["asked: 1.5 ms", "architecture"]
+    (line,) = scores.lines
+    np.testing.assert_allclose(line.get_xydata(), [[1, 30], [2, 31]])
+    assert scores.get_ylim()[1] > 31
+    png(search_history({"nothing": []}, Widths()))
 
 
 def test_missing_matplotlib_says_how_to_install_it(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from latbench.measure.settings import Settings
 from latbench.prediction.fit import fit
 from latbench.prediction.trained import TrainedPredictor
 from latbench.profiling import profile_space
-from latbench.search import Images, SearchSettings, campaign
+from latbench.search import DartsStrategy, Images, campaign
 from latbench.search.campaign import Step, search_and_verify
 from latbench.search.tasks.training import TrainingSettings
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
+from latbench.strategy import Candidate, Problem
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8)
 
@@ -28,9 +30,28 @@ SPACE = NasBench201Space(cells=1, channels=4, image=8)
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> TrainedPredictor:
     path = tmp_path_factory.mktemp("runs") / "a.db"
     fast = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
-    profile_space(SPACE, "latbench.testing:NullBackend", path, samples=20, settings=fast)
+    profile_space(SPACE, "latbench.testing:NullBackend", path, samples=20, settings=fast, with_operations=True)
     with Store(path) as opened:
         return fit(opened.profile(), "lookup")
+
+
+class Searched:
+    """A strategy that must not be asked."""
+
+    name = "searched"
+
+    def search(self, problem: Problem, **_: Any) -> list[Candidate]:
+        pytest.fail("a search began")
+
+
+class First:
+    """A strategy that offers the first sample, whatever was asked."""
+
+    name = "first"
+
+    def search(self, problem: Problem, *, on_step: Any, **_: Any) -> list[Candidate]:
+        on_step(1, 1)
+        return [Candidate(problem.space.sample(1, seed=0)[0])]
 
 
 def images() -> Images:
@@ -42,15 +63,13 @@ def images() -> Images:
 
 def run(predictor: TrainedPredictor, folder: Path, *targets: str, **more: Any) -> tuple[list[Any], list[Step]]:
     steps: list[Step] = []
+    options: dict[str, Any] = {
+        "strategy": DartsStrategy(epochs=2, batch_size=32),
+        "training": TrainingSettings(epochs=1, batch_size=32),
+        "on_note": lambda note: None,
+    }
     rows, _ = search_and_verify(
-        predictor,
-        images(),
-        targets=targets,
-        folder=folder,
-        settings=SearchSettings(epochs=2, batch_size=32),
-        training=TrainingSettings(epochs=1, batch_size=32),
-        on_step=steps.append,
-        **more,
+        predictor, images(), targets=targets, folder=folder, on_step=steps.append, **(options | more)
     )
     return rows, steps
 
@@ -66,11 +85,10 @@ def run(predictor: TrainedPredictor, folder: Path, *targets: str, **more: Any) -
     ],
 )
 def test_a_wrong_target_is_refused_before_anything_is_searched(
-    targets: tuple[str, ...], message: str, predictor: TrainedPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    targets: tuple[str, ...], message: str, predictor: TrainedPredictor, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(campaign, "search_architecture", None)
     with pytest.raises(UsageError, match=message):
-        run(predictor, tmp_path, *targets)
+        run(predictor, tmp_path, *targets, strategy=Searched())
 
 
 def test_a_device_that_torch_lacks_is_refused(predictor: TrainedPredictor, tmp_path: Path) -> None:
@@ -86,7 +104,7 @@ def test_a_predictor_without_its_backend_searches_only_without_measuring(
         run(imported, tmp_path, "none")
     assert not [*tmp_path.iterdir()]
     (row,), _ = run(imported, tmp_path, "none", measure=False)
-    assert (row.measured, row.low, row.high, row.prediction_error, row.excess) == (None,) * 5
+    assert (row.measured, row.low, row.high) == (None,) * 3
     assert row.predicted > 0
 
 
@@ -132,3 +150,56 @@ def test_what_was_trained_is_not_trained_again(
     (again,), steps = run(predictor, tmp_path, "none", measure=False)
     assert again == first
     assert steps[-1] == Step("none", "training", 1, 1)
+
+
+def test_any_strategy_searches_and_shares_are_of_what_it_found(predictor: TrainedPredictor, tmp_path: Path) -> None:
+    (plain, steered), steps = run(
+        predictor, tmp_path, "none", "90%", strategy="random", options={"trained": 2, "epochs": 1}, measure=False
+    )
+    assert steered.asked == pytest.approx(0.9 * plain.predicted)
+    assert steered.predicted <= steered.asked
+    assert Step("none", "searching", 2, 2) in steps
+    history = json.loads((tmp_path / "target-90-percent" / "history.json").read_text())
+    assert [record["number"] for record in history] == [0, 1]
+    assert (tmp_path / "target-none" / "genotype.txt").read_text().strip() == plain.architecture
+
+
+def test_a_keyword_that_the_strategy_does_not_take_is_refused(predictor: TrainedPredictor, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="strategy 'random' has no keyword 'alpha_lr'"):
+        run(predictor, tmp_path, "none", strategy="random", options={"alpha_lr": 0.1})
+    with pytest.raises(UsageError, match="an object with options of its own: leave out epochs"):
+        run(predictor, tmp_path, "none", options={"epochs": 1})
+    with pytest.raises(PluginError, match="no strategy named 'drats': did you mean 'darts'"):
+        run(predictor, tmp_path, "none", strategy="drats")
+
+
+@pytest.mark.parametrize(("target", "why"), [("1e-6", "too little for any of them"), ("1e6", "steers nothing")])
+def test_a_target_out_of_reach_is_said_before_the_search(
+    target: str, why: str, predictor: TrainedPredictor, tmp_path: Path
+) -> None:
+    notes: list[str] = []
+
+    class Asked(First):
+        def search(self, problem: Problem, **more: Any) -> list[Candidate]:
+            assert why in notes[0]
+            return super().search(problem, **more)
+
+    run(predictor, tmp_path, target, strategy=Asked(), measure=False, on_note=notes.append)
+    predicted = predictor.predict(SPACE.sample(1000, seed=0))
+    assert f"{predicted.min():.4g} to {predicted.max():.4g} ms" in notes[0]
+    assert len(notes) == (2 if target == "1e-6" else 1)
+
+
+def test_a_target_that_was_missed_is_said(predictor: TrainedPredictor, tmp_path: Path) -> None:
+    notes: list[str] = []
+    run(predictor, tmp_path, "none", "90%", strategy=First(), measure=False, on_note=notes.append)
+    assert [note for note in notes if "target 90% found nothing that meets it" in note]
+
+
+def test_a_strategy_without_a_candidate_is_named(predictor: TrainedPredictor, tmp_path: Path) -> None:
+    class Empty(First):
+        def search(self, problem: Problem, **_: Any) -> list[Candidate]:
+            return []
+
+    with pytest.raises(UsageError, match="strategy 'first' found no candidate for target none"):
+        run(predictor, tmp_path, "none", strategy=Empty(), measure=False)

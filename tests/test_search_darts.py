@@ -9,31 +9,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from latbench.errors import UsageError
 from latbench.search import Images, LatencyLoss, SearchSettings, search_architecture
+from latbench.search.strategies import supernet_search
+from latbench.spaces.darts import DartsSpace
 from latbench.spaces.nasbench201 import NasBench201Space
+from latbench.testing import KnownCost
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8, classes=2)
 SETTINGS = SearchSettings(epochs=4, batch_size=16, alpha_lr=0.1, warmup_epochs=1)
 
 
-class CostPredictor:
-    """Charges every edge by its operation."""
+COSTS = {"none": 0.0, "skip_connect": 0.1, "avg_pool_3x3": 0.3, "nor_conv_1x1": 0.6, "nor_conv_3x3": 1.0}
 
-    unit = "ms"
-    space = SPACE
 
-    def __init__(self, base=0.2):
-        self.base = base
-
-    def module(self):
-        costs = {"none": 0.0, "skip_connect": 0.1, "avg_pool_3x3": 0.3, "nor_conv_1x1": 0.6, "nor_conv_3x3": 1.0}
-        line = nn.Linear(len(SPACE.columns), 1)
-        line.weight.data = torch.tensor([[costs[column.name.split("/")[-1]] for column in SPACE.columns]])
-        line.bias.data.fill_(self.base)
-        return nn.Sequential(line, nn.Flatten(0))
+def cost_predictor(base=0.2):
+    """Charge every edge by its operation."""
+    return KnownCost(SPACE, [COSTS[column.name.split("/")[-1]] for column in SPACE.columns], base=base)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +51,7 @@ def stop_after(epochs):
 
 
 def loss(**options):
-    return LatencyLoss(**{"predictor": CostPredictor(), "target": 1.5, "penalty": "hinge", **options})
+    return LatencyLoss(**{"predictor": cost_predictor(), "target": 1.5, "penalty": "hinge", **options})
 
 
 def test_interrupted_search_ends_as_if_it_had_not_been(images, tmp_path):
@@ -113,7 +106,7 @@ def test_target_is_met_by_the_derived_architecture(images):
     steered = search_architecture(SPACE, images, latency_loss=loss(target=target), settings=settings).history
     assert steered[-1].predicted <= 1.02 * target
     assert steered[-1].expected == pytest.approx(steered[-1].predicted, rel=0.1)
-    assert steered[-1].multiplier > 0
+    assert steered[-1].multipliers[0] > 0
 
 
 def test_loss_of_weight_zero_watches_without_steering(images):
@@ -130,12 +123,12 @@ def test_loss_of_weight_zero_watches_without_steering(images):
         ({"settings": replace(SETTINGS, alpha_lr=0.2)}, "settings.alpha_lr is 0.1 there and 0.2 here"),
         ({"latency_loss": None}, "latency_loss"),
         ({"latency_loss": loss(target=1.6)}, "latency_loss.reference is 1.5 there and 1.6 here"),
-        ({"latency_loss": loss(predictor=CostPredictor(base=0.3))}, "latency_loss.predictor"),
-        ({"space": replace(SPACE, channels=8)}, r"space is 'nasbench201\(cells=1, channels=4"),
+        ({"latency_loss": loss(predictor=cost_predictor(base=0.3))}, "latency_loss.predictor"),
+        ({"space": replace(SPACE, channels=8), "latency_loss": None}, r"space is 'nasbench201\(cells=1, channels=4"),
     ],
 )
 def test_checkpoint_of_another_search_is_refused(images, tmp_path, change, field):
-    arguments = {"space": SPACE, "images": images, "latency_loss": loss(), "settings": SETTINGS, "folder": tmp_path}
+    arguments = {"space": SPACE, "task": images, "latency_loss": loss(), "settings": SETTINGS, "folder": tmp_path}
     with pytest.raises(StoppedError):
         search_architecture(**arguments, progress=stop_after(1))
     before = (tmp_path / "checkpoint.safetensors").read_bytes()
@@ -176,6 +169,65 @@ def test_folder_that_cannot_be_made_is_named(images, tmp_path):
 def test_images_of_another_size_are_refused(images):
     with pytest.raises(UsageError, match="3x8x8 and the space takes 3x16x16"):
         search_architecture(replace(SPACE, image=16), images, settings=SETTINGS)
+
+
+def test_several_losses_steer_together(images):
+    settings = replace(SETTINGS, epochs=12, alpha_lr=0.2)
+    other = LatencyLoss(KnownCost(SPACE, base=0.1), target=1.2, penalty="hinge")
+    found = search_architecture(SPACE, images, latency_loss=[loss(target=2.0), other], settings=settings)
+    assert cost_predictor().predict([found.architecture])[0] <= 1.02 * 2.0
+    assert KnownCost(SPACE, base=0.1).predict([found.architecture])[0] <= 1.02 * 1.2
+    assert len(found.history[-1].multipliers) == 2
+
+
+def test_a_loss_for_another_configuration_is_refused(images):
+    with pytest.raises(UsageError, match="configuration of space 'nasbench201': channels is 4 there and 8 here"):
+        search_architecture(replace(SPACE, channels=8), images, latency_loss=loss(), settings=SETTINGS)
+
+
+def test_a_loss_for_another_space_is_refused(images):
+    with pytest.raises(UsageError, match="for space 'nasbench201' and the search is in 'darts'"):
+        search_architecture(DartsSpace(cells=3, channels=4, image=8), images, latency_loss=loss(), settings=SETTINGS)
+
+
+def test_a_space_without_a_supernet_is_refused_with_the_strategies_that_can(images):
+    class Plain:
+        name = "plain"
+
+        def relaxation(self):
+            return SPACE.relaxation()
+
+    with pytest.raises(UsageError, match=r"space 'plain' has no supernet\(\): use strategy .*'random'"):
+        search_architecture(Plain(), images, settings=SETTINGS)
+
+
+def test_a_search_that_diverges_stops_and_keeps_the_last_good_checkpoint(images, tmp_path, monkeypatch):
+    descend = supernet_search.descend
+    steps = []
+
+    def diverging(optimizer, value, parameters, **options):
+        descend(optimizer, value, parameters, **options)
+        if isinstance(optimizer, torch.optim.Adam):
+            steps.append(optimizer)
+            if len(steps) > 4:  # in the second epoch of alpha steps, the third of all
+                parameters[0].data[0, 0] = float("nan")
+
+    monkeypatch.setattr(supernet_search, "descend", diverging)
+    kept = []
+    with pytest.raises(UsageError, match=r"diverged in epoch 4 of 4, its alphas .*the state after epoch 3 is kept"):
+        search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path, progress=kept.append)
+    assert [epoch.number for epoch in kept] == [0, 1, 2]
+    monkeypatch.setattr(supernet_search, "descend", descend)
+    seen = []
+    whole = search_architecture(SPACE, images, settings=SETTINGS, folder=tmp_path, progress=seen.append)
+    assert [epoch.number for epoch in seen] == [3]
+    assert whole.history[:3] == tuple(kept)
+
+
+def test_a_loss_that_becomes_nan_stops_the_search(images):
+    broken = Images("broken", images.train_x * float("nan"), images.train_y, images.test_x, images.test_y)
+    with pytest.raises(UsageError, match=r"diverged in epoch 1 of 4, its loss became infinite or NaN: lower"):
+        search_architecture(SPACE, broken, settings=SETTINGS)
 
 
 @pytest.mark.parametrize(

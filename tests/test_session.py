@@ -10,9 +10,10 @@ import pytest
 from latbench.backend import CompileOptions
 from latbench.errors import UsageError
 from latbench.measure.gates import disturbed_rounds
-from latbench.measure.rounds import Task
+from latbench.measure.quantities.latency import LatencyQuantity
 from latbench.measure.session import SessionResult, run_session
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import Workload
 from latbench.model import Model
 from latbench.testing import NullBackend
 from latbench.testing.null import CompiledNull
@@ -21,13 +22,14 @@ COSTS = {f"net{k}": ms for k, ms in enumerate(np.geomspace(0.5, 5.0, 13))} | {"r
 
 
 def session(script: Mapping[str, str], *, costs: Mapping[str, float] = COSTS, **settings: object) -> SessionResult:
-    def task(name: str) -> Task:
+    def workload(name: str) -> Workload:
         model = Model(name, {"x": np.zeros((2, 1), np.float32)}, onnx=lambda: b"")
-        return Task("reference" if name.startswith("ref") else "model", name, lambda: model)
+        return Workload("reference" if name.startswith("ref") else "model", name, lambda: model)
 
     backend = NullBackend(cost_ms=lambda model: costs[model.name])
     options = CompileOptions(options={"seed": "1", **script})
-    return run_session(backend, [task(name) for name in costs], options, Settings(**settings), seed=3)  # type: ignore[arg-type]
+    workloads = [workload(name) for name in costs]
+    return run_session(backend, workloads, LatencyQuantity(), options, Settings(**settings), seed=3)  # type: ignore[arg-type]
 
 
 def errors(result: SessionResult, costs: Mapping[str, float] = COSTS) -> dict[str, float]:
@@ -128,7 +130,7 @@ def test_cold_visits_run_once_less(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_threads_than_cores_are_refused() -> None:
     with pytest.raises(UsageError, match="threads do not fit"):
-        run_session(NullBackend(), [], CompileOptions(threads=10_000), Settings())
+        run_session(NullBackend(), [], LatencyQuantity(), CompileOptions(threads=10_000), Settings())
 
 
 def test_disturbed_rounds_are_those_in_which_the_references_are_slower_together() -> None:

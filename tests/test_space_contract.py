@@ -1,7 +1,32 @@
-"""Every registered search space keeps the contract."""
+"""Every registered search space keeps the contracts that it implements, and so does a space made of decisions."""
 
 from latbench import plugins
-from latbench.testing.space_suite import SpaceSuite
+from latbench.space import HasEnumerate, HasNeighbours, HasOperations, HasParts, HasSupernet, Relaxable
+from latbench.testing import (
+    EnumerateSuite,
+    NeighboursSuite,
+    OperationsSuite,
+    PartsSuite,
+    RelaxableSuite,
+    SearchSpaceSuite,
+    SupernetSuite,
+)
 
-for _name in plugins.names(plugins.SPACES):
-    globals()[f"Test_{_name}"] = type(f"Test_{_name}", (SpaceSuite,), {"space": _name})
+_SUITES = {
+    Relaxable: RelaxableSuite,
+    HasSupernet: SupernetSuite,
+    HasOperations: OperationsSuite,
+    HasParts: PartsSuite,
+    HasNeighbours: NeighboursSuite,
+    HasEnumerate: EnumerateSuite,
+}
+
+
+def _suite(space: str) -> type:
+    built = plugins.configure(plugins.SPACES, space, {})
+    suites = [suite for protocol, suite in _SUITES.items() if isinstance(built, protocol)]
+    return type(f"Test_{space.rpartition(':')[2]}", (SearchSpaceSuite, *suites), {"space": space})
+
+
+for _space in (*plugins.names(plugins.SPACES), "tests.test_space_choices:Towers", "tests.test_space_tokens:Tokens"):
+    globals()[f"Test_{_space}"] = _suite(_space)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from latbench.errors import ParseError, ShapeError, UsageError
-from latbench.space import Operation
+from latbench.spaces.cells.operation import Operation
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.darts.genotype import EDGES, NODES, OPERATIONS, Genotype
 
@@ -86,12 +86,12 @@ def test_the_order_of_a_node_s_edges_does_not_matter() -> None:
             r"reduce cell, node 4 \(column \d+\): both edges come from node 0",
         ),
         ("('sep_conv_3x3', 1), ", "", "normal cell: 7 edges: give 8"),
-        ("('sep_conv_3x3', 1)", "'sep_conv_3x3'", r"normal cell \(column 18\): 'sep_conv_3x3' is no pair"),
-        ("normal=[", "normal=sum([", r"no genotype \(column \d+\)"),
+        ("('sep_conv_3x3', 1)", "'sep_conv_3x3'", r"normal cell \(column 18\): 'sep_conv_3x3' is not a pair"),
+        ("normal=[", "normal=sum([", r"not a genotype \(column \d+\)"),
         ("range(2, 6), reduce=", "range(2, 5), reduce=", r"normal_concat \(column \d+\) is range\(2, 5\)"),
         ("reduce_concat", "reduced_concat", "keywords"),
-        ("Genotype(", "__import__('os').abort(", "no genotype"),
-        (" reduce=", "\nreduce=[", r"no genotype \(line \d, column \d+\)"),
+        ("Genotype(", "__import__('os').abort(", "not a genotype"),
+        (" reduce=", "\nreduce=[", r"not a genotype \(line \d, column \d+\)"),
     ],
 )
 def test_a_genotype_that_does_not_parse_says_where(old: str, new: str, message: str) -> None:
@@ -147,7 +147,7 @@ def test_invalid_configurations_name_the_field(config: dict[str, int]) -> None:
 
 def test_alphas_of_the_wrong_shape_name_both_shapes() -> None:
     with pytest.raises(ShapeError, match=r"\(14, 8\), \(14, 8\)\], not \[\(14, 7\)\]"):
-        SMALL.relax([torch.zeros(14, 7)])
+        SMALL.relaxation().expected([torch.zeros(14, 7)])
 
 
 @settings(deadline=None)
@@ -155,7 +155,7 @@ def test_alphas_of_the_wrong_shape_name_both_shapes() -> None:
 def test_relaxed_cells_keep_eight_edges(seed: int, temperature: float, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     alphas = [scale * torch.randn(14, 8, generator=generator, dtype=torch.float64) for _ in range(2)]
-    edges = SMALL.relax(alphas, temperature=temperature).reshape(2, 14, 8)
+    edges = SMALL.relaxation().expected(alphas, temperature=temperature).reshape(2, 14, 8)
     torch.testing.assert_close(edges.sum(dim=-1), torch.ones(2, 14, dtype=torch.float64))
     torch.testing.assert_close(edges[..., 1:].sum(dim=(1, 2)), torch.full((2,), 8.0, dtype=torch.float64))
 
@@ -171,11 +171,11 @@ def test_relaxed_encoding_is_the_mean_of_the_documented_draws() -> None:
     noisy = log_w + rng.gumbel(size=(draws, 2, 14))
     kept = np.zeros_like(noisy)
     for node in NODES:
-        edges = [index for index, (_, target) in enumerate(EDGES) if target == node]
+        edges = [index for index, (_, end) in enumerate(EDGES) if end == node]
         top = np.argsort(noisy[..., edges], axis=-1)[..., -2:]
         np.put_along_axis(kept, np.array(edges)[top], 1, axis=-1)
     mean = kept.mean(axis=0)[..., None] * np.exp(log_q - log_w[..., None])[..., 1:]
-    relaxed = SMALL.relax([torch.from_numpy(alpha) for alpha in alphas], temperature=temperature)
+    relaxed = SMALL.relaxation().expected([torch.from_numpy(alpha) for alpha in alphas], temperature=temperature)
     np.testing.assert_allclose(relaxed.reshape(2, 14, 8)[..., 1:], mean, atol=0.012)
 
 
@@ -184,13 +184,13 @@ def test_networks_run_the_operations_that_their_columns_list(space: DartsSpace) 
     for genotype in space.sample(5, seed=1):
         (encoding,) = space.encode([genotype])
         listed: Counter[Operation] = Counter()
-        for column, chosen in zip(space.columns, encoding, strict=True):
+        for column, chosen in zip(space.column_operations(), encoding, strict=True):
             if chosen:
-                listed.update(column.operations)
+                listed.update(column)
         expected = {(repr(space.build_operation(op)), op.channels_in, op.size): 0 for op in listed}
         for operation, count in listed.items():
             expected[repr(space.build_operation(operation)), operation.channels_in, operation.size] += count
-        assert edges_that_ran(space.build(genotype), space.input_shape) == expected
+        assert edges_that_ran(space.build(genotype), (3, space.image, space.image)) == expected
 
 
 def edges_that_ran(network: nn.Module, shape: tuple[int, ...]) -> Counter[tuple[str, int, int]]:
@@ -218,7 +218,7 @@ def test_untrained_networks_tell_inputs_apart() -> None:
     space = DartsSpace()
     for genotype in space.sample(5, seed=0):
         with torch.no_grad():
-            logits = space.build(genotype).eval()(torch.randn(8, *space.input_shape))
+            logits = space.build(genotype).eval()(torch.randn(8, 3, space.image, space.image))
         assert logits.std(dim=0).mean() > 0.005 * logits.abs().mean()
 
 
@@ -264,5 +264,19 @@ def test_operations_work_on_the_smallest_images(kind: str, stride: int) -> None:
 
 
 def test_an_unknown_operation_is_refused() -> None:
-    with pytest.raises(ParseError, match="did you mean 'max_pool_3x3'"):
-        SMALL.build_operation(Operation("max_pool_3", 4, 4, 8))
+    with pytest.raises(ParseError, match="did you mean 'max_pool_3x3 4->4 8x8 s1'"):
+        SMALL.operation("max_pool_3 4->4 8x8 s1", batch=1)
+
+
+def test_an_encoding_weighs_what_runs_as_the_alphas_do() -> None:
+    supernet = SMALL.supernet()
+    x = torch.randn(2, 3, 8, 8)
+    mixed = torch.cat([alpha.softmax(dim=-1).flatten() for alpha in supernet.alphas()])
+    torch.testing.assert_close(supernet(x, encoding=mixed), supernet(x))
+
+
+def test_a_node_of_a_reduction_cell_that_nothing_reaches_has_the_size_of_the_others() -> None:
+    supernet = SMALL.supernet()
+    encoding = torch.from_numpy(SMALL.encode([SMALL.parse(PC_DARTS)])[0]).reshape(2, len(EDGES), len(OPERATIONS))
+    encoding[1, [EDGES.index((source, 2)) for source in (0, 1)]] = 0
+    assert supernet(torch.randn(2, 3, 8, 8), encoding=encoding.flatten()).shape == (2, 10)

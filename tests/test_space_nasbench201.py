@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from latbench.errors import ParseError, UsageError
+from latbench.profiling.plan import distinct
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.spaces.nasbench201.cell import EDGES, OPERATIONS, NasBench201Cell
 
@@ -102,9 +103,9 @@ def test_invalid_configurations_name_the_field(config: dict[str, int]) -> None:
 )
 def test_cells_without_a_live_path_build_run_and_trace(text: str) -> None:
     network = SMALL.build(SMALL.parse(text))
-    network(torch.randn(2, *SMALL.input_shape)).sum().backward()
+    network(torch.randn(2, 3, SMALL.image, SMALL.image)).sum().backward()
     network.eval()
-    x = torch.randn(1, *SMALL.input_shape)
+    x = torch.randn(1, 3, SMALL.image, SMALL.image)
     torch.testing.assert_close(torch.fx.symbolic_trace(network)(x), network(x))
 
 
@@ -114,8 +115,8 @@ def test_columns_list_the_operations_that_networks_hold(cell: NasBench201Cell) -
     space = NasBench201Space(cells=2, channels=4, image=8)
     (encoding,) = space.encode([cell])
     listed = []
-    for column, chosen in zip(space.columns, encoding, strict=True):
-        for operation, count in column.operations.items():
+    for column, chosen in zip(space.column_operations(), encoding, strict=True):
+        for operation, count in column.items():
             listed += [repr(space.build_operation(operation))] * (count if chosen else 0)
     held = [
         repr(module)
@@ -146,5 +147,15 @@ def test_a_supernet_of_sharp_alphas_computes_what_the_network_of_their_cell_does
     with torch.no_grad():
         (alphas,) = supernet.alphas()
         alphas.copy_(200 * torch.from_numpy(SMALL.encode([cell])).reshape(alphas.shape))
-        x = torch.randn(2, *SMALL.input_shape)
+        x = torch.randn(2, 3, SMALL.image, SMALL.image)
         torch.testing.assert_close(supernet.eval()(x), network.eval()(x))
+
+
+def test_a_plan_of_a_few_cells_does_not_list_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = []
+    cells = NasBench201Space.enumerate
+    monkeypatch.setattr(
+        NasBench201Space, "enumerate", lambda space: (listed.append(1) or cell for cell in cells(space))
+    )
+    assert len(distinct(SMALL, 20, seed=0)) == 20
+    assert len(listed) <= 40

@@ -56,6 +56,19 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     assert store.identity == IDENTITY
 
 
+def test_the_unit_of_a_device_is_recorded_and_not_compared(store: Store) -> None:
+    store.add(replace(CONDITIONS, device=replace(CONDITIONS.device, unit="left")), [measurement("a")])
+    store.add(replace(CONDITIONS, device=replace(CONDITIONS.device, unit="right")), [measurement("b")])
+    assert store.count("architecture") == 2
+    before = CONDITIONS.to_json()  # as it was written once
+    before["device"] = {
+        "name": "chip",
+        "kind": "cpu",
+        "facts": {"driver": "1", "uuid": "left"},
+    }
+    assert Conditions.from_json(before).device == replace(CONDITIONS.device, unit="left")
+
+
 def test_a_subject_counts_once_and_its_first_value_stays(store: Store) -> None:
     store.add(CONDITIONS, [measurement("a", 1.0)])
     store.add(CONDITIONS, [measurement("a", 9.0), measurement("a", 2.0, replicate=1)])

@@ -155,8 +155,8 @@ def test_a_writer_who_comes_while_a_copy_is_made_is_noticed(tmp_path: Path, monk
     closed(path)
     copy = shutil.copyfile
 
-    def meanwhile(source: Path, target: Path) -> None:
-        copy(source, target)
+    def meanwhile(source: Path, to: Path) -> None:
+        copy(source, to)
         with Store(path, IDENTITY) as store:
             store.add(CONDITIONS, [measurement("more")])
 

@@ -123,12 +123,29 @@ def test_ctrl_c_twice_ends_the_run_and_keeps_the_store(tmp_path: Path) -> None:
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
-    assert process.wait(timeout=10) != 0
+    assert process.wait(timeout=60) != 0
     before = counts(store)
     assert start(store).wait() == 0
     after = counts(store)
     assert before.items() <= after.items()
     assert set(after.values()) == {1}
+
+
+HANGS = """
+from tests.test_profiling import *
+run(Path({store!r}), 4, timeout=3600, fail="hang")
+"""
+
+
+def test_ctrl_c_does_not_wait_for_a_session(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HANGS.format(store=str(tmp_path / "a.db"))]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not (family := psutil.Process(process.pid).children(recursive=True)[1:]):
+        time.sleep(0.1)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")

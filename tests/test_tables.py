@@ -145,7 +145,7 @@ def test_no_meter_is_recommended_for_a_table_of_others(table: Path, store: Path)
     read(table, store)
     with Store(store, quantity="energy") as opened, pytest.raises(StoreError) as refused:
         opened.profile()
-    assert "holds latency and no energy: leave out --target" in str(refused.value)
+    assert "holds latency and no energy: leave out --quantity" in str(refused.value)
     assert "profile" not in str(refused.value)
 
 
@@ -155,7 +155,7 @@ def test_a_table_without_rows_is_refused_and_leaves_no_store(tmp_path: Path, sto
     write(table)
     if suffix == "parquet":
         parquet.write_table(pa.table({"arch": pa.array([], pa.string()), "ms": pa.array([], pa.float64())}), table)
-    with pytest.raises(DataError, match="has no rows"):
+    with pytest.raises(DataError, match="has column names but no rows"):
         read(table, store)
     assert not store.exists()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -64,7 +65,7 @@ def pollers(mark: str) -> list[psutil.Process]:
 
 
 def wait_for(count: int, mark: str) -> bool:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if len(pollers(mark)) == count:
             return True
@@ -99,4 +100,31 @@ def test_a_run_that_is_killed_leaves_nothing(mark: str) -> None:
     process.kill()
     process.wait()
     assert wait_for(0, mark)
-    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
+STARTS = """
+import sys
+from latbench.measure.workers import Workers
+with Workers() as workers:
+    print(workers._zygote.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells of a parent's death")
+def test_what_starts_workers_ends_with_its_parent_even_while_it_imports() -> None:
+    """Before it has read anything: nothing but the kernel tells it."""
+    process = subprocess.Popen([sys.executable, "-c", STARTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    zygote = psutil.Process(int(process.stdout.readline()))
+    begin = zygote.cpu_times().user
+    process.kill()
+    process.communicate()
+    used = begin
+    with suppress(psutil.NoSuchProcess):
+        while zygote.status() != psutil.STATUS_ZOMBIE:
+            used = zygote.cpu_times().user
+            time.sleep(0.02)
+    assert used - begin < 1.0  # imports take longer

@@ -1,7 +1,7 @@
 """TensorRT, and TensorRT for RTX, which has the same interface: ONNX -> strongly typed network -> engine -> context.
 
 `library` says which of the two is used and keeps what it logs, `settings` has the options, `building` makes an engine
-from a model, without a GPU too, `engine` knows its layers and their precision, `caching` keeps files between builds,
+from a model, even without a GPU, `engine` knows its layers and their precision, `caching` keeps files between builds,
 `engines` takes an engine from there or builds it, `running` and `tensors` run it on the GPU, `backend` is the plug-in.
 """
 

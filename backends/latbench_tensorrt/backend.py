@@ -42,19 +42,18 @@ class TensorRtBackend:
         self._engines: dict[str, Engines] = {}
 
     def device(self) -> Device:
-        """Return the GPU and the versions that a latency depends on, those of both libraries."""
+        """Return the GPU and the versions that a latency depends on, including those of both libraries."""
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         facts: dict[str, Fact] = {
-            "uuid": str(gpu.uuid),
             "capability": f"{gpu.major}.{gpu.minor}",
             "memory_mib": gpu.total_memory // 2**20,
             **versions(),
             **nvml.facts(str(gpu.uuid)),
         }
-        return Device(gpu.name, "cuda", facts)
+        return Device(gpu.name, "cuda", facts, unit=str(gpu.uuid))
 
     def state(self) -> dict[str, Fact]:
-        """Return what `latbench.devices.nvml` tells, and what engines share: its SHA-256, and whether it is frozen."""
+        """Return what `latbench.devices.nvml` reports, and the shared cache's SHA-256 and whether it is frozen."""
         shared = {key: value for engines in self._engines.values() for key, value in engines.state().items()}
         return {**nvml.state(nvml.current_uuid()), **shared}
 
@@ -87,7 +86,7 @@ class TensorRtBackend:
         engine = engines.get(model, settings)
         native = _deserialised(library, engine.data)
         if native is None and engine.cached:
-            warn(f"{library} refuses the cached engine of {model.name} ({library.log.words()}): it is built anew")
+            warn(f"{library} refuses the cached engine of {model.name} ({library.log.words()}): it is built again")
             engine = engines.build(model, settings)
             native = _deserialised(library, engine.data)
         if native is None:

@@ -1,4 +1,4 @@
-"""An engine from a model. TensorRT-RTX builds without a GPU, TensorRT needs the one that the engine is for."""
+"""Build an engine from a model. TensorRT-RTX needs no GPU for that; TensorRT needs the one that the engine is for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def build_engine(model: Model, options: CompileOptions, *, capability: str = "")
 def build(
     library: Library, model: Model, settings: Settings, capability: str = "", timings: SharedCache | None = None
 ) -> Engine:
-    """Build an engine with a library, and with timings of kernels that it shares with others; see `build_engine`."""
+    """Build an engine with a library and the kernel timings that engines share; see `build_engine`."""
     start = time.perf_counter()
     operators = operators_of(model)
     data = _in_precision(model, settings.precision, operators)
@@ -120,7 +120,9 @@ def _configured(library: Library, config: Any, settings: Settings, capability: s
         known = {name: value for name, value in trt.ComputeCapability.__members__.items() if name != "NONE"}
         name = capability.upper() if capability == CURRENT else "SM" + capability.replace(".", "")
         if name not in known:
-            raise UsageError(f"{library} cannot build for compute capability {capability}: it has {', '.join(known)}")
+            raise UsageError(
+                f"{library} cannot build for compute capability {capability}: choose one of {', '.join(known)}"
+            )
         config.num_compute_capabilities = 1
         config.set_compute_capability(known[name], 0)
     return config
@@ -129,12 +131,12 @@ def _configured(library: Library, config: Any, settings: Settings, capability: s
 def _use_timings(config: Any, timings: SharedCache) -> None:
     cache = config.create_timing_cache(timings.data)
     if cache is None or not config.set_timing_cache(cache, False):
-        warn("the library refuses the shared timing cache: this build times its kernels anew")
+        warn("the library refuses the shared timing cache: this build times its kernels again")
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _fix_shapes(builder: Any, network: Any, config: Any, model: Model) -> None:
-    """Give every free dimension the size that it has in the samples, so that kernels are chosen for it."""
+    """Give every free dimension its size in the samples, so that kernels are chosen for it."""
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     profile = builder.create_optimization_profile()
     for tensor in inputs:

@@ -1,7 +1,7 @@
 """What is kept between builds: engines, and what the library has timed or compiled for them.
 
 Native code reads these files and may crash on what it did not write, so each one starts with a SHA-256 of the rest. A
-file that is cut short, damaged, or of something else is dropped with a `CacheWarning`, as if it were not there.
+file that is cut short, damaged, or made for something else is ignored with a `CacheWarning`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,18 +17,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from latbench.records.writing import write_atomically
 from latbench_tensorrt.engine import Engine, Layer
 
 SEEDING = 16
-"""How many builds may add to a shared cache, one session's, before it is frozen: from then on all networks are built
-from the same timings, whatever is built before them."""
+"""How many builds, one session's, may add to a shared cache before it is frozen: from then on all networks are built
+from the same timings, whatever was built before them."""
 MOST_MIB = 4096
-"""Engines beyond this size are deleted, those that were not used for longest first."""
+"""Beyond this size engines are deleted, least recently used first."""
 _MAGIC = b"latbench cache 1\n"
 
 
 class CacheWarning(UserWarning):
-    """A cached file could not be read or written, and is rebuilt or left out."""
+    """A cached file could not be read or written; it is rebuilt or left out."""
 
 
 def cache_folder() -> Path:
@@ -41,7 +41,7 @@ def cache_folder() -> Path:
 
 
 def key_of(*parts: object) -> str:
-    """Return a name for what is equal in all of these."""
+    """Return a name that only equal parts share."""
     digest = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else repr(part).encode()
@@ -50,7 +50,7 @@ def key_of(*parts: object) -> str:
 
 
 class EngineCache:
-    """Engines by everything that they are built from."""
+    """Engines, found by everything that they are built from."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "engines"
@@ -91,7 +91,7 @@ class EngineCache:
 
 
 class SharedCache:
-    """What builds on one device share: the first ones add to it, then it is frozen.
+    """What builds on one device share: the first builds add to it, then it is frozen.
 
     Args:
         path: of the file.
@@ -130,23 +130,23 @@ def _read(path: Path, key: str) -> tuple[dict[str, Any], bytes] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        warn(f"cannot read {path} ({error.strerror}): it is built anew")
+        warn(f"cannot read {path} ({error.strerror}): it is built again")
         return None
     start = len(_head(b""))
     head, body = content[:start], content[start:]
     if head != _head(body):
-        warn(f"{path} is damaged or none of latbench's files: it is built anew")
+        warn(f"{path} is damaged or not a file of latbench: it is built again")
         return None
     header, _, data = body.partition(b"\n")
     meta = json.loads(header)
     if meta["key"] != key:
-        warn(f"{path} was made for another model, library or device: it is built anew")
+        warn(f"{path} was made for another model, library or device: it is built again")
         return None
     return meta, data
 
 
 def _head(body: bytes) -> bytes:
-    """Return what stands before the rest of a file."""
+    """Return what precedes the rest of a file."""
     return _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
@@ -155,16 +155,14 @@ def _write(path: Path, key: str, meta: Mapping[str, Any], data: bytes) -> None:
     body = json.dumps({"key": key, **meta}).encode() + b"\n" + data
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as partial:
-            partial.write(_head(body) + body)
-        os.replace(partial.name, path)
+        write_atomically(path, _head(body) + body)
     except OSError as error:
         warn(f"cannot write {path} ({error.strerror}): set LATBENCH_CACHE to a folder that can be written")
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes out; without a folder to lock in there is nothing to share."""
+    """Keep other processes out; without a folder for the lock there is nothing to share."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("w")
@@ -177,5 +175,5 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def warn(message: str) -> None:
-    """Tell of a file that is of no use."""
+    """Warn about a file that cannot be used."""
     warnings.warn(message, CacheWarning, stacklevel=4)

@@ -1,7 +1,7 @@
-"""A built engine, its layers, and the precision that they compute in, as the engine inspector tells it.
+"""A built engine, its layers, and the precision that they compute in, as the engine inspector reports it.
 
-An inspector needs a deserialised engine, and that a GPU. Without one, the builder's log has the inspector's list in the
-form of one line a layer.
+An inspector needs a deserialised engine, which needs a GPU. Without one, the builder's log holds the inspector's list,
+one line a layer.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _DATATYPE = re.compile(r"Datatype: (\w+)")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 _MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"})
-"""The operators that the name of a precision speaks of. Others may compute wider: libraries pool bf16 as fp32."""
+"""The operators that must compute in the precision asked for. Others may be wider: libraries pool bf16 as fp32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of an engine: one kernel, most often.
+    """One layer of an engine: usually one kernel.
 
     Args:
         name: the library's.
@@ -66,7 +66,7 @@ class Engine:
 
     Args:
         data: what the runtime deserialises.
-        layers: as the builder logs them; empty where it does not, then the inspector tells them on the GPU.
+        layers: as the builder logs them; empty where it does not: then the inspector lists them on the GPU.
         precision: what it was built for.
         build_ms: time to cast, parse and build.
         cached: whether it comes from the engine cache; `build_ms` is then that of the first build.
@@ -86,7 +86,7 @@ class LoadedEngine:
     Args:
         native: the library's object.
         engine: what it was deserialised from.
-        layers: as the inspector tells them.
+        layers: as the inspector lists them.
         operators: ONNX operators by the name of their node.
     """
 
@@ -119,7 +119,7 @@ def logged_layers(log: str) -> tuple[Layer, ...]:
 
 def inspected_layers(information: str) -> tuple[Layer, ...]:
     """Read the inspector's JSON."""
-    # Without detailed profiling verbosity, a layer is told by its name alone.
+    # Without detailed profiling verbosity, the inspector gives only the name of a layer.
     return tuple(_layer(entry) for entry in json.loads(information)["Layers"] if isinstance(entry, dict))
 
 
@@ -141,10 +141,10 @@ def _precisions(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def other_precision(layers: Sequence[Layer], operators: Mapping[str, str], precision: str) -> list[Layer]:
-    """Return the layers because of which an engine is not of the precision that was asked for.
+    """Return the layers that keep an engine from being of the precision asked for.
 
     Nothing may be narrower than it, and for fp32 no kernel may use TF32. For fp16 and bf16 each layer that multiplies
-    reads or writes that type. int8 wants one layer that does: which ones do is the quantised file's choice.
+    reads or writes that type. int8 needs at least one layer that does: the quantised file decides which.
 
     Args:
         layers: of the engine.

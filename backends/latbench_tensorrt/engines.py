@@ -43,14 +43,14 @@ class Engines:
         return engine
 
     def shared(self, settings: Settings) -> SharedCache:
-        """Return what engines of these settings share: timings of kernels, or of RTX the kernels themselves."""
+        """Return what engines of these settings share: kernel timings or, for RTX, the kernels themselves."""
         key = key_of(*self._target, settings.of_build)
         if key not in self._shared:
             self._shared[key] = SharedCache(self._folder / "shared" / key, key)
         return self._shared[key]
 
     def state(self) -> dict[str, Fact]:
-        """Return what the engines depend on beside their model: the content of what they share."""
+        """Return what the engines depend on besides their model: the content of what they share."""
         facts: dict[str, Fact] = {}
         for cache in self._shared.values():
             name = f"{self._library.runtime}_{'kernel' if self._library.is_rtx else 'timing'}_cache"

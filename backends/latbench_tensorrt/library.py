@@ -29,7 +29,7 @@ class Library:
     Args:
         runtime: its value of the option ``runtime``.
         trt: the module.
-        log: its logger. A process has one, since the library keeps the first that it is given.
+        log: its logger. A process has one, since the library keeps the first one it is given.
     """
 
     runtime: str
@@ -38,7 +38,7 @@ class Library:
 
     @property
     def is_rtx(self) -> bool:
-        """Whether kernels are chosen and compiled on the target (TensorRT-RTX) and not while building."""
+        """Whether kernels are chosen and compiled on the GPU that runs them (TensorRT-RTX), not while building."""
         return self.runtime == "rtx"
 
     def __str__(self) -> str:
@@ -77,14 +77,14 @@ def versions() -> dict[str, str]:
 
 def _logger(trt: Any) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps the errors, and the list of layers that the builder writes once an engine is built."""
+        """Keeps the errors, and the list of layers that the builder logs after building an engine."""
 
         def __init__(self) -> None:
             super().__init__()
             self.clear()
 
         def clear(self) -> None:
-            """Forget everything, before something new is asked for."""
+            """Forget everything, before the next request."""
             self.errors: list[str] = []
             self.layers = ""
 
@@ -94,7 +94,7 @@ def _logger(trt: Any) -> Any:
             return "; ".join(errors) or "no reason given"
 
         def log(self, severity: Any, message: str) -> None:
-            """Take what the library logs."""
+            """Receive what the library logs."""
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
             elif "LayerType: " in message:

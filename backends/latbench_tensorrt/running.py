@@ -46,7 +46,7 @@ class CompiledEngine:
         self._tensors = Tensors(library, model, loaded.native, self._context)
         with torch.cuda.stream(self._stream):
             self._tensors.copy_in()
-            self._enqueue()  # allocates and compiles what later calls, and a capture, find done
+            self._enqueue()  # allocates and compiles now, so that neither later calls nor a capture have to
             self._stream.synchronize()
             # TensorRT-RTX replays a graph of its own.
             captures = settings.launch == "graph" and rtx is None
@@ -91,9 +91,9 @@ class CompiledEngine:
             self._stream.synchronize()
 
     def memory_mib(self) -> float:
-        """Return the MiB that the library tells for weights and activations, and those of inputs and outputs."""
+        """Return the MiB that the library reports for weights and activations, plus those of inputs and outputs."""
         trt, native = self._library.trt, self._loaded.native
-        # Versions that do not tell the weights alone hold at most the whole engine.
+        # Versions that do not report the weights alone hold at most the whole engine.
         stat = getattr(trt, "EngineStat", None)
         weights = native.get_engine_stat(stat.TOTAL_WEIGHTS_SIZE) if stat else len(self._loaded.engine.data)
         is_new = hasattr(native, "device_memory_size_v2")
@@ -120,10 +120,10 @@ class CompiledEngine:
         return [OperatorTime(self._loaded.kind(name), name, ms / _PROFILED_RUNS) for name, ms in milliseconds.items()]
 
     def flags(self) -> list[str]:
-        """Return what applies to the engine.
+        """Return the flags that apply to the engine.
 
         ``cached-engine``: compile_ms has no building in it; ``mixed-precision``: some layers stay in fp32;
-        ``precision-unseen``: the inspector tells the types of no layer; ``shared-gpu``: another process computes on
+        ``precision-unseen``: the inspector gives no layer's types; ``shared-gpu``: another process computes on
         the GPU.
         """
         layers, precision = self._loaded.layers, self._settings.precision
@@ -151,7 +151,7 @@ class CompiledEngine:
     def _captured(self) -> Callable[[], None]:
         """Capture a launch of the engine, and return what replays it."""
         graph = torch.cuda.CUDAGraph()
-        # What other threads do meanwhile does not spoil the capture.
+        # thread_local: what other threads do meanwhile does not spoil the capture.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._enqueue()
         return graph.replay
@@ -180,10 +180,10 @@ class _RtxRuntime:
             self.config.cuda_graph_strategy = library.trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._compiled = self.config.create_runtime_cache()
         if kernels.data and not self._compiled.deserialize(kernels.data):
-            warn(f"{library} refuses the kernels that it compiled before: it compiles them anew")
+            warn(f"{library} refuses the kernels that it compiled before: it compiles them again")
         self.config.set_runtime_cache(self._compiled)
 
     def share(self) -> None:
-        """Give what has been compiled to later engines."""
+        """Pass what has been compiled on to later engines."""
         if not self._shared.frozen:
             self._shared.add(bytes(self._compiled.serialize()))

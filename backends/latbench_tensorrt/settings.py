@@ -28,9 +28,9 @@ class Settings:
         precision: ``fp32`` (without TF32), ``tf32``, ``fp16``, ``bf16``, or ``int8`` for a file with Q/DQ nodes.
         runtime: ``tensorrt`` or ``rtx``; the first of them that is installed.
         launch: ``graph`` replays a CUDA graph, so that the CPU does not limit networks of many small kernels;
-            ``enqueue`` launches every kernel anew.
-        time: ``gpu`` is the GPU's time between CUDA events before and after a launch, the way of the first kernel to
-            the idle GPU included; ``e2e`` the host's, around a call that waits for the outputs.
+            ``enqueue`` launches every kernel in every run.
+        time: ``gpu`` is the GPU's time between CUDA events before and after a launch, which includes getting the first
+            kernel to the idle GPU; ``e2e`` is the host's, around a call that waits for the outputs.
         transfers: whether a run copies inputs to the GPU and outputs back, from and to pinned memory: ``no``, ``yes``,
             or ``only`` those copies.
         workspace_mib: the most memory that a layer may use while it computes; None leaves it to the library.

@@ -28,7 +28,7 @@ class Tensors:
 
     Args:
         library: that built the engine.
-        model: has the samples, which are cast to what the engine reads.
+        model: has the samples, which are cast to the types that the engine reads.
         native: the engine, deserialised.
         context: one of its contexts, which they are bound to.
 
@@ -41,7 +41,7 @@ class Tensors:
         mode = library.trt.TensorIOMode.INPUT
         names = [native.get_tensor_name(i) for i in range(native.num_io_tensors)]
         inputs = [name for name in names if native.get_tensor_mode(name) == mode]
-        # An output's shape is known once those of all inputs are.
+        # The shapes of outputs are known once those of all inputs are.
         self._hosts = {name: _sample(model, name, _dtype(native, name)) for name in inputs}
         self._inputs = tuple(inputs)
         self._outputs = tuple(name for name in names if name not in inputs)
@@ -51,8 +51,8 @@ class Tensors:
             if -1 in shape:
                 raise CompileError(f"the shape of output {name!r} of {model.name} depends on data: leave it out")
             self._hosts[name] = torch.empty(shape, dtype=_dtype(native, name)).pin_memory()
-        places = {name: _place(library, native, name) for name in names}
-        self._bound = {name: torch.empty_like(self._hosts[name], device=places[name]) for name in names}
+        devices = {name: _device_of(library, native, name) for name in names}
+        self._bound = {name: torch.empty_like(self._hosts[name], device=devices[name]) for name in names}
         self.bind(context)
 
     @property
@@ -86,8 +86,8 @@ class Tensors:
             context.set_input_shape(name, tuple(self._hosts[name].shape))
 
 
-def _place(library: Library, native: Any, name: str) -> str:
-    """Return where a tensor lives: what says shapes is read on the host."""
+def _device_of(library: Library, native: Any, name: str) -> str:
+    """Return where a tensor lives: those that hold shapes are read on the host."""
     return "cuda" if native.get_tensor_location(name) == library.trt.TensorLocation.DEVICE else "cpu"
 
 

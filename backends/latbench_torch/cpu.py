@@ -24,13 +24,13 @@ class CpuBackend:
     """PyTorch on the CPU.
 
     Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for) and
-    ``compile=no|default``; the first value unless given.
+    ``compile=no|default``; the first value is the default.
     """
 
     name: ClassVar[str] = "cpu"
 
     def device(self) -> Device:
-        """Return the processor and the instructions that torch uses of it."""
+        """Return the processor and those of its instructions that torch uses."""
         facts = {"torch": torch.__version__, "instructions": torch.backends.cpu.get_cpu_capability()}
         return Device(cpu_name(), "cpu", facts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 import warnings
@@ -14,15 +15,16 @@ import torch
 
 from latbench.backend import CompileOptions, Device, Fact
 from latbench.devices import nvml
-from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError
+from latbench.errors import CompileError, OutOfMemoryError, PluginError, UsageError, first_line
 from latbench.model import Model
 from latbench_torch.graph import Graph, side_stream
-from latbench_torch.module import PreparedModule, first_line
+from latbench_torch.module import PreparedModule
 from latbench_torch.variant import NO_YES, Variant
 
 _MODES = ("default", "reduce-overhead", "max-autotune")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _LAUNCH_BOUND = 0.9
-"""Share of a run's GPU time that the host takes to launch it, from which on the GPU mostly waits for launches."""
+"""If launching takes the host this share of a run's GPU time or more, the GPU mostly waits for launches."""
 
 
 class CudaBackend:
@@ -30,7 +32,8 @@ class CudaBackend:
 
     Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
     ``compile=no|default|reduce-overhead|max-autotune`` (the modes of ``torch.compile``) and ``graph=no|yes`` (capture
-    one CUDA graph and launch that); the first value unless given. ``CUDA_VISIBLE_DEVICES`` chooses among several GPUs.
+    one CUDA graph and launch that); the first value is the default. A profile uses all visible GPUs that are equal, and
+    ``CUDA_VISIBLE_DEVICES`` chooses among them.
     """
 
     name: ClassVar[str] = "cuda"
@@ -43,7 +46,6 @@ class CudaBackend:
         """Return the GPU and what a latency depends on: versions, power limit, and the settings torch keeps for all."""
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
         facts = {
-            "uuid": str(gpu.uuid),
             "capability": f"{gpu.major}.{gpu.minor}",
             "memory_mib": gpu.total_memory // 2**20,
             "torch": torch.__version__,
@@ -52,7 +54,15 @@ class CudaBackend:
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             **nvml.facts(str(gpu.uuid)),
         }
-        return Device(gpu.name, "cuda", facts)
+        return Device(gpu.name, "cuda", facts, unit=str(gpu.uuid))
+
+    def units(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Return the visible GPUs, each with the ``CUDA_VISIBLE_DEVICES`` that leaves it alone visible."""
+        count = torch.cuda.device_count()
+        given = os.environ.get(_VISIBLE, "").split(",")
+        names = given if len(given) == count and all(given) else [str(index) for index in range(count)]
+        uuids = (str(torch.cuda.get_device_properties(index).uuid) for index in range(count))
+        return [(uuid, {_VISIBLE: name.strip()}) for uuid, name in zip(uuids, names, strict=True)]
 
     def state(self) -> Mapping[str, Fact]:
         """Return clocks, temperature, power, throttling and other processes, where ``nvidia-ml-py`` is installed."""
@@ -71,7 +81,7 @@ class CudaBackend:
         variant = Variant.parse(self.name, options, precisions=precisions, modes=_MODES, more={"graph": NO_YES})
         graph = options.options.get("graph") == "yes"
         if graph and variant.mode not in (None, "default"):
-            raise UsageError(f"compile={variant.mode} launches CUDA graphs of its own: leave graph=yes out")
+            raise UsageError(f"compile={variant.mode} already launches CUDA graphs: leave graph=yes out")
         with _memory_error(model.name):
             return CudaModule(model, variant, graph=graph)
 
@@ -119,7 +129,7 @@ class CudaModule(PreparedModule):
         return seconds
 
     def flush_cache(self) -> None:
-        """Write over the whole L2 cache, and wait until that is done."""
+        """Overwrite the whole L2 cache, and wait until that is done."""
         _flush_buffer().zero_()
         torch.cuda.synchronize()
 
@@ -136,7 +146,7 @@ class CudaModule(PreparedModule):
         """Return the most MiB that torch's allocator gave out during an inference, weights and inputs included.
 
         Other models that were compiled after this one count too. A CUDA graph computes in memory that the allocator
-        counts as free; an inference without it takes as much.
+        counts as free; an inference without the graph takes as much.
         """
         torch.cuda.reset_peak_memory_stats()
         with _memory_error(self._name):
@@ -150,7 +160,9 @@ class CudaModule(PreparedModule):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise CompileError(f"no CUDA graph can be captured of {self._name}: {first_line(error)}") from error
+            raise CompileError(
+                f"cannot capture a CUDA graph of {self._name}: {type(error).__name__}: {first_line(error)}"
+            ) from error
 
     def _computed(self) -> Any:
         if self._graph is None:
@@ -165,7 +177,7 @@ class CudaModule(PreparedModule):
 
 
 class _Availability:
-    """Whether torch can use a GPU, and its own words where it cannot."""
+    """Whether torch can use a GPU, and what it says where it cannot."""
 
     def __init__(self) -> None:
         with warnings.catch_warnings(record=True) as caught:
@@ -174,7 +186,7 @@ class _Availability:
         self.words = " ".join(" ".join(str(warning.message).split()) for warning in caught)
 
 
-@cache  # torch says why once a process
+@cache  # torch says why only once a process
 def _availability() -> _Availability:
     return _Availability()
 
@@ -190,7 +202,7 @@ def _why_not() -> str:
 
 @contextmanager
 def _float32_math(*, tf32: bool) -> Iterator[None]:
-    """Have float32 computed as float32, or all of it as TF32: torch's defaults are TF32 for convolutions alone."""
+    """Compute float32 as float32, or all of it as TF32: by default, torch uses TF32 for convolutions only."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = tf32
@@ -202,11 +214,11 @@ def _float32_math(*, tf32: bool) -> Iterator[None]:
 
 @contextmanager
 def _memory_error(name: str) -> Iterator[None]:
-    """Turn a lack of GPU memory into an error of latbench, and give back what the attempt took."""
+    """Turn a lack of GPU memory into an error of latbench, and free what the attempt took."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        # The frames of the failed call hold its tensors.
+        # The frames of the failed call still hold its tensors.
         traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         raise OutOfMemoryError(f"the GPU's memory does not hold {name}: {error}") from None
@@ -214,7 +226,7 @@ def _memory_error(name: str) -> Iterator[None]:
 
 @cache
 def _load_cublas() -> None:
-    """Have cuBLAS allocate its workspaces, which it keeps for good: they are no model's memory."""
+    """Make cuBLAS allocate its workspaces, which it keeps for good: they must not count as a model's memory."""
     for stream in (torch.cuda.current_stream(), side_stream()):
         with torch.cuda.stream(stream):
             torch.ones(8, 8, device="cuda").mm(torch.ones(8, 8, device="cuda"))
@@ -223,6 +235,6 @@ def _load_cublas() -> None:
 
 @cache
 def _flush_buffer() -> torch.Tensor:
-    """Return twice the size of the L2 cache, so that no placement policy keeps any of it."""
+    """Return a buffer of twice the size of the L2 cache, so that no placement policy keeps any of its content."""
     size = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
     return torch.empty(2 * size, dtype=torch.uint8, device="cuda")

@@ -25,10 +25,10 @@ class Graph:
         call: launches the inference on the current stream and returns what it computes.
 
     Attributes:
-        result: what `call` returned; every launch computes it anew in the same memory.
+        result: what `call` returned; every launch computes it again in the same memory.
 
     Raises:
-        RuntimeError: the inference does what a capture must not, for one wait for the GPU.
+        RuntimeError: the inference does what a capture does not allow, such as waiting for the GPU.
     """
 
     def __init__(self, call: Callable[[], Any]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity, profile
 
 from latbench.backend import OperatorTime
-from latbench.errors import CompileError
+from latbench.errors import CompileError, first_line
 from latbench.model import Model, tensors_of
 from latbench.tracing.quiet import quiet
 from latbench_torch.variant import Variant
@@ -51,7 +51,7 @@ class PreparedModule:
     def operator_times(self) -> list[OperatorTime]:
         """Profile the operators that the module calls; the shapes of their inputs tell them apart.
 
-        ``torch.compile`` leaves no operators of the module that could be told.
+        ``torch.compile`` leaves no operators of the module to tell apart.
         """
         if self._variant.mode is not None:
             return []
@@ -59,8 +59,8 @@ class PreparedModule:
         events: Any = self._profiled(_PROFILED_RUNS, record_shapes=True).events()  # type: ignore[no-untyped-call]
         for event in events:
             took = event.device_time_total if self._on_gpu else event.cpu_time_total
-            # Operators that other operators call are part of them, and so are the kernels that they launch, which are
-            # events of the GPU; what is no operator has no namespace.
+            # Operators called by other operators are part of them, and so are the kernels that they launch, which are
+            # events of the GPU; what is not an operator has no namespace.
             is_operator = event.device_type.name == "CPU" and event.cpu_parent is None and "::" in event.name
             if is_operator and took > 0:
                 key = event.name.partition("::")[2], ", ".join("x".join(map(str, s)) for s in event.input_shapes if s)
@@ -68,7 +68,7 @@ class PreparedModule:
         return [OperatorTime(kind, shapes, us / _PROFILED_RUNS * 1e-3) for (kind, shapes), us in microseconds.items()]
 
     def _call(self) -> Any:
-        """Run one inference that nobody times; on a GPU, launch it."""
+        """Run one untimed inference; on a GPU, launch it."""
         with self._math(), torch.inference_mode():
             return self._infer(*self._inputs)
 
@@ -78,15 +78,15 @@ class PreparedModule:
 
     def _compile_now(self, name: str) -> None:
         try:
-            # What torch's own modules deprecate when they are first imported is nothing a user can mend.
+            # A user cannot mend the deprecations that torch's own modules warn of when they are first imported.
             with quiet(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 for _ in range(_COMPILING_RUNS):
                     self._call()
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # what a compiler raises has no other base
-            raise CompileError(f"torch.compile fails on {name}: {first_line(error)}") from error
+        except Exception as error:  # what compilers raise has no other base in common
+            raise CompileError(f"torch.compile fails on {name}: {type(error).__name__}: {first_line(error)}") from error
 
     @property
     def _on_gpu(self) -> bool:
@@ -119,15 +119,9 @@ class PreparedModule:
         del self._module, self._inputs, self._infer
 
 
-def first_line(error: BaseException) -> str:
-    """Return the kind of an error and the first line of what it says: torch's go on for pages."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keep off the standard error what torch's profiler writes there about itself, past Python."""
+    """Keep off standard error what torch's profiler writes there about itself, bypassing Python."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

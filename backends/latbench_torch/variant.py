@@ -31,7 +31,7 @@ class Variant:
     Args:
         precision: of weights and inputs, or of autocast's operators.
         memory_format: of the images and of the kernels of convolutions.
-        autocast: whether the weights stay fp32 and each run casts what gains from it, instead of all once.
+        autocast: whether the weights stay fp32 and each run casts what gains from it, instead of casting all once.
         mode: of ``torch.compile``; None runs the module eagerly.
     """
 
@@ -57,7 +57,7 @@ class Variant:
             options: what was asked for.
             precisions: what the backend runs.
             modes: what ``compile`` may be beside ``no``.
-            more: the backend's own options, which are checked and left to it.
+            more: the backend's own options, which are only checked here.
 
         Raises:
             UsageError: an unknown option, value or precision, or autocast to fp32.
@@ -81,12 +81,12 @@ class Variant:
         return torch.float32 if self.autocast else DTYPES[self.precision]
 
     def moved(self, module: nn.Module, device: str) -> nn.Module:
-        """Return the module with its weights as they are run; the given one stays as it was."""
+        """Return the module with its weights in the form that runs; the given one stays as it was."""
         tensors = chain(module.parameters(), module.buffers())
         ready = all(x.device.type == device and (x.dtype == self.dtype or not x.is_floating_point()) for x in tensors)
         if ready and self.memory_format == "contiguous":
             return module
-        # Module.to works in place, and the model's own module is what outputs are compared with.
+        # Module.to works in place, and outputs are compared with those of the model's own module.
         moved = copy.deepcopy(module).to(device, self.dtype)
         if self.memory_format == "contiguous":
             return moved
@@ -99,7 +99,7 @@ class Variant:
 
     def inference(self, module: nn.Module, device: str) -> Infer:
         """Return what one inference calls; ``torch.compile`` compiles it at the first call."""
-        # Sizes stay what they are: a second model with other sizes must not turn the kernels into ones for any size.
+        # dynamic=False: a second model with other sizes must not turn the kernels into ones for any size.
         infer: Infer = module if self.mode is None else torch.compile(_own_code(module), mode=self.mode, dynamic=False)
         if not self.autocast:
             return infer
@@ -110,7 +110,7 @@ class Variant:
 def _own_code(module: nn.Module) -> Infer:
     """Return a function that calls the module, with a code object of its own.
 
-    ``torch.compile`` keeps what it compiled by code object, eight at most, and runs everything after that eagerly with
+    ``torch.compile`` keeps what it compiled by code object, at most eight times, and then runs everything eagerly with
     no more than a log line. All architectures of a search space share the code of one ``forward``.
     """
 

@@ -1,4 +1,4 @@
-"""Run the checks, each in a process and a time of its own; a table last, and everything as JSON.
+"""Run the checks, each in a process and time of its own; print a table at the end, and write everything as JSON.
 
 A check that fails, crashes or does not end is a row with its reason, and so is what was not run. The JSON is complete
 after every check, whatever becomes of the next one.

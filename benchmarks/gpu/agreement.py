@@ -1,7 +1,7 @@
 """Whether latbench says the same as ``torch.utils.benchmark`` and ``triton.testing.do_bench``; goal 1-2%.
 
-Each turn measures a model in all ways, so that clocks and temperature meet them alike; a figure is the median over
-turns of the ratio to latbench. ``do_bench`` empties the L2 cache before each run, so it is held against latbench's
+Each turn measures a model in all ways, so that clocks and temperature affect them alike; a figure is the median over
+turns of the ratio to latbench. ``do_bench`` empties the L2 cache before each run, so it is compared with latbench's
 cold latency, and ``torch.utils.benchmark`` against the warm one. They tell medians, so latbench's own statistic, the
 lower quartile of the fastest of several runs, gives way to the median of single ones. One difference stays:
 ``do_bench`` launches while the GPU still empties the cache, so that a launch-bound network looks faster by as much.
@@ -20,9 +20,10 @@ from torch.utils.benchmark import Timer
 from benchmarks.gpu.job import Job, options
 from benchmarks.gpu.variants import resnet
 from latbench.measure.one_model.sessions import succeeded
-from latbench.measure.rounds import Task
+from latbench.measure.quantities.latency import LatencyQuantity
 from latbench.measure.session import run_session
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import Workload
 from latbench.model import Model
 
 
@@ -38,7 +39,7 @@ def run(job: Job) -> None:
 
 def agree(job: Job, what: str, model: Model, *, until: float) -> None:
     """Take turns until `until` seconds are left."""
-    device = job.target().device().kind
+    device = job.open_backend().device().kind
     call = plain_call(model, device)
     ways: dict[str, Callable[[], float]] = {
         "warm": lambda: ours(job, model, cold=False),
@@ -69,7 +70,9 @@ def ours(job: Job, model: Model, *, cold: bool) -> float:
     """Return the median of latbench's visits of one run each, of one session in this process, in ms."""
     rounds = job.some(60, 2)
     settings = Settings(verify="none", min_rounds=rounds, max_rounds=rounds, runs=1, cache="cold" if cold else "warm")
-    result = run_session(job.target(), [Task("model", model.name, lambda: model)], options(), settings)
+    result = run_session(
+        job.open_backend(), [Workload("model", model.name, lambda: model)], LatencyQuantity(), options(), settings
+    )
     return float(np.median(succeeded(result).measurements[0].blocks))
 
 

@@ -1,4 +1,4 @@
-"""Register the checkout's plug-ins without installing it: what an installed package keeps beside its code, and no more.
+"""Register the checkout's plug-ins without installing it: write what an installed package keeps beside its code.
 
 ``python3 -m benchmarks.gpu.distribution FOLDER`` writes it; with FOLDER, the checkout, backends/ and predictors/ on
 PYTHONPATH, entry points are found as if latbench were installed. Needs the standard library alone.

@@ -16,6 +16,7 @@ from latbench import plugins
 from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, UsageError
 from latbench.model import Model
+from latbench.records.subjects import architecture_model
 from latbench.spaces.darts import DartsSpace
 
 Status = Literal["done", "failed", "not run"]
@@ -66,7 +67,7 @@ class Job:
         """The architectures that are measured."""
         return DartsSpace(cells=3, channels=4, image=8) if self.dry else DartsSpace()
 
-    def target(self, name: str = "") -> Backend:
+    def open_backend(self, name: str = "") -> Backend:
         """Return a backend, PyTorch's unless named.
 
         Raises:
@@ -86,7 +87,7 @@ class Job:
 
     def net(self, batch: int = 1, *, seed: int = 5) -> Model:
         """Return one architecture of the space."""
-        return Model.from_architecture(self.space, self.space.sample(1, seed=seed)[0], batch=batch)
+        return architecture_model(self.space, self.space.sample(1, seed=seed)[0], batch=batch)
 
     @property
     def left(self) -> float:

@@ -1,4 +1,4 @@
-"""Energy on the GPU: how well it repeats, and a known load held against power x time."""
+"""Energy on the GPU: how well it repeats, and a known load compared with power x time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.02
 def run(job: Job) -> None:
     name = f"{__name__}:ClockMeter" if job.dry else "power"
     with job.part("device"):
-        backend = job.target()
+        backend = job.open_backend()
         device = backend.device()
         size = job.some(8192, 64)
         load = Model.from_module(MatMul(size), {"x": np.zeros(1, np.float32)})
@@ -64,7 +64,7 @@ def repeat(job: Job, what: str, compiled: Compiled, meter: Meter, device: Device
 
 
 def known_load(job: Job, compiled: Compiled, counter: Counter, power_w: Callable[[], float]) -> None:
-    """Hold the counter against power polled beside the load, integrated from one update of the counter to another.
+    """Compare the counter with power polled during the load, integrated from one update of the counter to another.
 
     NVML's power is an average over a second, and the load is steady.
     """
@@ -108,7 +108,7 @@ def updated(counter: Counter, compiled: Compiled) -> tuple[float, float]:
 
 
 def poll(job: Job, device: Device) -> Callable[[], float]:
-    """Return what reads the power that a device draws now, in W."""
+    """Return a function that reads the power that a device draws now, in W."""
     if job.dry:
         return lambda: ClockMeter.WATTS
     import pynvml

@@ -25,7 +25,7 @@ def run(job: Job, batch: int) -> None:
     sizes = (8,) if job.dry else (100, 300, 1000)
     path = job.folder / f"batch{batch}.db"
     with job.part("device"):
-        job.target()
+        job.open_backend()
         measure(job, path, batch, sizes)
         compare_predictors(job, path, batch, sizes)
 
@@ -41,7 +41,7 @@ def run_batch(job: Job) -> None:
 def measure(job: Job, path: Path, batch: int, sizes: tuple[int, ...]) -> None:
     """Profile as many architectures as the sizes ask for, and the time allows."""
     rounds, runs = (job.some(6, 2), job.some(16, 2)), job.some(2, 1)
-    # What a module computes for a large batch takes a CPU seconds to tell.
+    # A CPU takes seconds to compute a module's outputs for a large batch.
     verify: Literal["sample", "none"] = "sample" if batch == 1 else "none"
     settings = Settings(half_width=0.02, min_rounds=rounds[0], max_rounds=rounds[1], runs=runs, verify=verify)
     test = job.some(TEST, 8)
@@ -91,7 +91,7 @@ def compare_predictors(job: Job, path: Path, batch: int, sizes: tuple[int, ...])
             job.row(f"batch {batch}: MAPE", "no architecture is measured in the time", status="not run")
             return
         profile = opened.profile()
-    if profile.column_facts().costs is None and "lookup" in usable:
+    if profile.context().costs is None and "lookup" in usable:
         usable.remove("lookup")
         job.row("predictor lookup", "its operator table is not measured", status="not run")
     enough = [size for size in sizes if size + job.some(TEST, 8) <= len(profile.y)]

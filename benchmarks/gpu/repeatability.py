@@ -18,7 +18,7 @@ from latbench.space import SpaceSpec
 
 def run(job: Job) -> None:
     with job.part("device"):
-        job.target()
+        job.open_backend()
         with Workers() as workers:
             configurations: list[tuple[int, dict[str, str]]] = [(1, {}), (1, {"graph": "yes"}), (job.batch, {})]
             for number, (batch, given) in enumerate(configurations):

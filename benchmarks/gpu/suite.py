@@ -25,7 +25,7 @@ def run(job: Job) -> None:
 
 
 def pytest(job: Job, what: str, arguments: list[str]) -> None:
-    """Run some tests; those that skip are said to."""
+    """Run some tests; skipped ones are reported as such."""
     if job.is_over(what):
         return
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]

@@ -1,4 +1,4 @@
-"""TensorRT: build and run on this GPU, outputs held against torch, and the statistics that ``trtexec`` prints."""
+"""TensorRT: build and run on this GPU, outputs compared with torch, and the statistics that ``trtexec`` prints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(job: Job) -> None:
     if job.dry:
         job.row("tensorrt", "the dry run takes torch on the CPU in its place", status="not run")
     with job.part("tensorrt"):
-        backend = job.target(name)
+        backend = job.open_backend(name)
         for batch in (1, job.batch):
             model = job.net(batch)
             for given in (options(), options("bf16")) if job.dry else VARIANTS:
@@ -35,7 +35,7 @@ def run(job: Job) -> None:
 
 
 def check(job: Job, what: str, model: Model, compiled: Compiled, given: CompileOptions) -> None:
-    """Hold the outputs against torch's, and time back-to-back calls."""
+    """Compare the outputs with torch's, and time back-to-back calls."""
     for _ in range(10):
         compiled.run()
     verify_outputs(compiled, model, given.precision)

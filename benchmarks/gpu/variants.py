@@ -11,9 +11,10 @@ import numpy as np
 from benchmarks.gpu.job import Job, options
 from benchmarks.networks import resnet18
 from latbench.backend import Compiled, CompileOptions, HasFlags
-from latbench.measure.rounds import Candidate, Task, visit_in_rounds
+from latbench.measure.rounds import visit_in_rounds
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
+from latbench.measure.workloads import CompiledWorkload, Workload
 from latbench.model import Model
 
 VARIANTS = {
@@ -36,7 +37,7 @@ COMPILED = {
 
 def run(job: Job) -> None:
     with job.part("device"):
-        job.target()
+        job.open_backend()
         models = {"DARTS net, batch 1": job.net()}
         if not job.dry:
             models["DARTS net, batch 64"] = job.net(64)
@@ -49,7 +50,7 @@ def run(job: Job) -> None:
 def run_compiled(job: Job) -> None:
     """Measure what ``torch.compile`` makes of ResNet-18; to compile a cell network takes more than a check has."""
     with job.part("device"):
-        job.target()
+        job.open_backend()
         for variant, given in COMPILED.items():
             what = f"ResNet-18, batch 16, {variant}"
             if job.dry:
@@ -68,7 +69,7 @@ def show(job: Job, what: str, model: Model, given: CompileOptions) -> None:
     if job.is_over(what):
         return
     start = time.monotonic()
-    with job.part(what), job.target().compile(model, given) as compiled:
+    with job.part(what), job.open_backend().compile(model, given) as compiled:
         verify_outputs(compiled, model, given.precision)
         ready = time.monotonic() - start
         for _ in range(10):
@@ -86,7 +87,7 @@ def show(job: Job, what: str, model: Model, given: CompileOptions) -> None:
 def timed(job: Job, model: Model, compiled: Compiled, cache: Literal["warm", "cold"]) -> tuple[float, float]:
     """Return the lower quartile of a model's visits on its own clock, and the median of their wall times, in ms."""
     rounds = job.some(16, 2)
-    candidate = Candidate(0, Task("model", model.name, lambda: model), model, compiled, compile_ms=0.0)
+    workload = CompiledWorkload(0, Workload("model", model.name, lambda: model), model, compiled, compile_ms=0.0)
     settings = Settings(min_rounds=rounds, max_rounds=rounds, cache=cache)
-    visits, _ = visit_in_rounds([candidate], settings, np.random.default_rng(0))
-    return float(np.quantile(visits.ms, 0.25)), float(np.median(candidate.wall_ms))
+    visits, _ = visit_in_rounds([workload], settings, np.random.default_rng(0))
+    return float(np.quantile(visits.ms, 0.25)), float(np.median(workload.wall_ms))

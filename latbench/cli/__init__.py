@@ -24,11 +24,12 @@ COMMANDS = (
     "search",
     "measure",
     "compare-runs",
-    "backends",
+    "plugins",
     "spaces",
     "export",
     "import",
 )
+_ALIASES = {"backends": "plugins"}
 _INTERRUPTED = 130
 
 _Misuse: Any = typer.BadParameter.__base__
@@ -36,7 +37,7 @@ _Misuse: Any = typer.BadParameter.__base__
 
 
 class _Commands(TyperGroup):
-    """The commands; whatever one raises becomes a message and an exit code."""
+    """The commands; whatever a command raises becomes a message and an exit code."""
 
     def main(self, args: Sequence[str] | None = None, **settings: Any) -> NoReturn:  # type: ignore[override]
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
@@ -49,7 +50,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            err.print("stopped: what is in a store or a folder is kept, and profile and search continue from it")
+            err.print(
+                "stopped: what is already in a store or a folder is kept, and profile and search continue from it"
+            )
             raise typer.Exit(_INTERRUPTED) from None
 
 
@@ -63,7 +66,7 @@ def _explained(*, as_json: bool) -> Iterator[None]:
         if as_json:
             print_json({"error": {"type": type(error).__name__, "message": str(error)}})
         sys.exit(2 if isinstance(error, UsageError) else 1)
-    except OSError as error:  # standard output on a full disk, for one
+    except OSError as error:  # for example, standard output on a full disk
         if error.errno != errno.EPIPE:  # whoever closes a pipe has read enough
             print_error(f"{error}: what was printed or written may be cut short")
         _drop_output()
@@ -76,7 +79,7 @@ def _misuse(error: Any) -> UsageError:
 
 
 def _drop_output() -> None:
-    """Forget what standard output does not take: the interpreter would try again when it ends."""
+    """Forget what standard output did not take: the interpreter would try again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -109,13 +112,19 @@ def _latbench(
     """Measure, predict and search the latency of neural architectures on any hardware."""
 
 
+def _add_command(name: str, module: str, *, hidden: bool = False) -> None:
+    run = importlib.import_module(f"latbench.cli.{module.replace('-', '_')}_command").run
+    app.command(name, short_help=run.__doc__.partition("\n")[0], hidden=hidden)(run)
+
+
 for _name in COMMANDS:
-    _run = importlib.import_module(f"latbench.cli.{_name.replace('-', '_')}_command").run
-    app.command(_name, short_help=_run.__doc__.partition("\n")[0])(_run)
+    _add_command(_name, _name)
+for _alias, _name in _ALIASES.items():
+    _add_command(_alias, _name, hidden=True)
 
 
 def main() -> None:
     """Run the command line: exit code 0, 2 on the user's mistake, 1 on a failure, 130 on Ctrl-C."""
-    # What is named as module:attribute may lie in the current folder, as for python -m.
+    # module:attribute may name a module in the current folder, as with python -m.
     sys.path.insert(0, os.getcwd())
     app()

@@ -9,6 +9,7 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_error, print_json, print_table
+from latbench.cli.sources import Sources, profile_and_sources
 from latbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from and to test on.")],
     predictors: Annotated[
-        str | None, typer.Option(help="Comma-separated names; all that are available unless given.")
+        str | None,
+        typer.Option(help="Comma-separated names; by default, all that are available and can learn from this store."),
     ] = None,
     train: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated numbers of training architectures; unless given, 100, or half of a smaller profile."
+            help="Comma-separated numbers of training architectures; by default 100, or half of a smaller profile."
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many random splits.")] = 5,
@@ -32,7 +34,9 @@ def run(
         Path | None,
         typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
-    target: opt.Target = None,
+    sources: Sources = None,
+    quantity: opt.Quantity = None,
+    old: opt.OldQuantity = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Compare predictors on held-out architectures, beside the measured noise floor.
@@ -44,28 +48,26 @@ def run(
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
       latbench compare runs/ort.db --plot runs/predictors.png
-      latbench compare runs/cuda.db --target energy_mj
+      latbench compare runs/cuda.db --quantity energy
+      latbench compare runs/new.db --train 10,20 --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.evaluation.comparison import compare, held_out
-    from latbench.records.measurement import TARGETS
     from latbench.report import check_figure, predicted_against_measured, save_figure
-    from latbench.store import Store
 
     if plot is not None:
         check_figure(plot)
     sizes = _sizes(train) if train is not None else None
-    chosen = _available() if predictors is None else _names(predictors)
-    with Store(store, quantity=target and TARGETS[target]) as opened:
-        profile = opened.profile()
+    chosen = None if predictors is None else _names(predictors)
+    profile, others = profile_and_sources(store, sources, opt.quantity_of(quantity, old))
     sizes = sizes or (_default_size(profile),)
-    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds)
+    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds, sources=others)
     if as_json:
         print_json(comparison.to_json())
     else:
         _print(comparison, title=f"{store}: mean over {seeds} random splits")
     if plot is None:
         return
-    measured, predicted = held_out(profile, chosen, train_size=max(sizes))
+    measured, predicted = held_out(profile, comparison.predictors, train_size=max(sizes), sources=others)
     floor = comparison.noise_floor.mape
     figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
     try:
@@ -84,22 +86,15 @@ def _print(comparison: Comparison, title: str) -> None:
         out.print(f"note: {note}")
 
 
-def _available() -> list[str]:
-    from latbench import plugins
-
-    registered = plugins.names(plugins.PREDICTORS)
-    return [name for name in registered if plugins.status(plugins.PREDICTORS, name).available]
-
-
 def _names(text: str) -> list[str]:
     names = [name for name in dict.fromkeys(part.strip() for part in text.split(",")) if name]
     if not names:
-        raise UsageError(f"--predictors {text!r} names none: write for example --predictors mlp,ridge")
+        raise UsageError(f"--predictors {text!r} names no predictor: write for example --predictors mlp,ridge")
     return names
 
 
 def _default_size(profile: Profile) -> int:
-    """Return how many architectures to train on where nobody says: no more than are left for the test."""
+    """Return the default number of training architectures: no more than are left for the test."""
     return min(100, max(2, len(set(profile.groups)) // 2))
 
 

@@ -28,28 +28,28 @@ def run(
     ignore: Annotated[
         list[str] | None, typer.Option(help="A field that may differ, such as precision or device; repeatable.")
     ] = None,
-    target: opt.Target = None,
+    quantity: opt.Quantity = None,
+    old: opt.OldQuantity = None,
     as_json: opt.AsJson = False,
 ) -> None:
-    """Say for every common subject whether B is as fast as A, or takes as much energy.
+    """Say for every common subject whether B is as fast as A, or takes as much energy or memory.
 
-    SAME: the 95% interval of the ratio lies within the tolerance. FASTER, SLOWER (of energy: LESS, MORE): it excludes
-    no difference, and the ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared by their
-    geometric mean ratio. Runs that differ in anything that a value depends on are not comparable: exit code 2, with
-    the fields.
+    SAME: the 95% interval of the ratio lies within the tolerance. FASTER, SLOWER (of energy and memory: LESS, MORE): it
+    excludes a ratio of 1, and the ratio lies beyond the tolerance. UNCLEAR: anything else. Two profiles are compared
+    by their geometric mean ratio. Runs that differ in anything that a value depends on are not comparable: exit code 2,
+    with the fields.
 
     \b
     Examples:
       latbench compare-runs runs/before.json runs/after.json
       latbench compare-runs runs/fp32.json runs/fp16.json --ignore precision
       latbench compare-runs runs/monday.db runs/friday.db --tolerance 0.01
-      latbench compare-runs runs/before.db runs/after.db --target energy_mj
+      latbench compare-runs runs/before.db runs/after.db --quantity energy
     """
-    from latbench.records.measurement import TARGETS
     from latbench.runs import compare_runs, read_run
 
-    quantity = target and TARGETS[target]
-    runs = read_run(a, quantity), read_run(b, quantity)
+    asked = opt.quantity_of(quantity, old)
+    runs = read_run(a, asked), read_run(b, asked)
     compared = compare_runs(*runs, ignore=ignore or ())
     if as_json:
         print_json(_document(compared, tolerance))

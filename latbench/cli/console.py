@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 _UNBOUNDED = 1_000_000
-"""Columns of a pipe or a file: it has no width, and what reads it expects one item a line."""
+"""Columns of a pipe or a file: it has no width, and its reader expects one item a line."""
 
 _LEAST = 12
 """Columns below which a text that is cut or folded cannot be read."""
@@ -34,7 +34,7 @@ err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap
 
 
 def print_error(message: object) -> None:
-    """Say on standard error what went wrong."""
+    """Print on standard error what went wrong."""
     err.print(f"error: {message}", style="red")
 
 
@@ -48,7 +48,7 @@ def print_table(
 ) -> None:
     """Print a table, one row a line; where a terminal is too narrow even for folded heads, one cell a line.
 
-    Beside numbers, the first column is cut to the room that they leave; without numbers, the last one is folded.
+    In a table of numbers, the first column is cut to the room that they leave; otherwise, the last one is folded.
     """
     if title is not None:
         out.print(title, style="italic")

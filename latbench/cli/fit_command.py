@@ -9,17 +9,20 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_json
+from latbench.cli.sources import Sources, profile_and_sources
 
 
 def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from.")],
-    predictor: Annotated[str, typer.Option(help="Predictor name or module:Class; see 'latbench backends'.")] = "mlp",
+    predictor: Annotated[str, typer.Option(help="Predictor name or module:Class; see 'latbench plugins'.")] = "mlp",
     to: Annotated[Path | None, typer.Option("--out", help="The file to write; beside the store unless given.")] = None,
     samples: Annotated[int | None, typer.Option(help="How many architectures to learn from; all unless given.")] = None,
     param: Annotated[
         list[str] | None, typer.Option("--param", "-P", help="A keyword as key=value; repeatable.")
     ] = None,
-    target: opt.Target = None,
+    sources: Sources = None,
+    quantity: opt.Quantity = None,
+    old: opt.OldQuantity = None,
     seed: opt.Seed = 0,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -30,16 +33,16 @@ def run(
       latbench fit runs/ort.db --predictor mlp --out runs/mlp.safetensors
       latbench fit runs/ort.db --predictor gbdt --samples 100 -P n_estimators=500
       latbench fit runs/ort.db --predictor sklearn.linear_model:BayesianRidge
-      latbench fit runs/cuda.db --target energy_mj --out runs/energy.safetensors
+      latbench fit runs/cuda.db --quantity energy --out runs/energy.safetensors
+      latbench fit runs/new.db --predictor transfer --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.file import save_predictor
     from latbench.prediction.fit import fit
-    from latbench.records.measurement import TARGETS
-    from latbench.store import Store
 
-    with Store(store, quantity=target and TARGETS[target]) as opened:
-        trained = fit(opened.profile(), predictor, samples=samples, seed=seed, **opt.literals(param, "--param"))
-    name = predictor.replace(":", ".") + (f"-{target}" if target else "")
+    keywords, asked = opt.literals(param, "--param"), opt.quantity_of(quantity, old)
+    profile, others = profile_and_sources(store, sources, asked)
+    trained = fit(profile, predictor, samples=samples, sources=others, seed=seed, **keywords)
+    name = predictor.replace(":", ".") + (f"-{asked}" if asked else "")
     path = to or store.with_name(f"{store.stem}-{name}.safetensors")
     save_predictor(path, trained)
     if as_json:

@@ -20,14 +20,17 @@ def run(
     architecture: Annotated[str, typer.Option(help="Column of the architectures.")] = "subject",
     value: Annotated[str, typer.Option(help="Column of the values.")] = "value",
     unit: Annotated[
-        str, typer.Option(help="Unit of the values: s, ms, us or ns is latency; J, mJ, uJ or nJ energy.")
+        str,
+        typer.Option(
+            help="Unit of the values: s, ms, us or ns is latency; J, mJ, uJ or nJ energy; GiB, MiB, KiB or B memory."
+        ),
     ] = "ms",
     device: Annotated[str, typer.Option(help="Name of the device they were measured on.")] = "",
     as_json: opt.AsJson = False,
 ) -> None:
     """Read a Parquet or CSV table into a store: one of latbench's own, or any published latency table.
 
-    A store takes one column of values of one table; the same command adds what the table has more of since.
+    A store takes one column of values of one table; the same command adds rows that the table has gained since.
 
     \b
     Examples:
@@ -54,4 +57,4 @@ def run(
         every = "" if said.added else "all "
         out.print(f"note: {every}{said.already_there} rows of the table are there already, and stay as they were")
     if said.repeated:
-        out.print(f"note: {said.repeated} rows of the table repeat an architecture: they tell the noise floor")
+        out.print(f"note: {said.repeated} rows of the table repeat an architecture: they give the noise floor")

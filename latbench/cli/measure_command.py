@@ -53,7 +53,7 @@ def run(
     from latbench.measure.one_model.record import write_records
 
     if to is not None and to.suffix != ".json":
-        raise UsageError(f"--out {to} is no .json file, which compare-runs reads: name it {to.with_suffix('.json')}")
+        raise UsageError(f"--out {to} is not a .json file, which compare-runs reads: name it {to.with_suffix('.json')}")
     options = CompileOptions(precision, threads, opt.pairs(option, "--option"))
     with err.status(Text(f"measuring {source}")):
         result = measure_source(
@@ -88,11 +88,11 @@ def run(
 
 
 def _refuse(refusals: Sequence[Refusal]) -> None:
-    """Raise what kept every backend from it; it is the user's mistake only if it was that everywhere."""
+    """Raise why no backend measured the model; the user's mistake only if it was one on every backend."""
     if len(refusals) == 1:
         raise refusals[0].error
     kind = UsageError if all(isinstance(r.error, UsageError) for r in refusals) else MeasurementError
-    raise kind("no backend measured it\n" + "\n".join(f"  {r.backend}: {r.error}" for r in refusals))
+    raise kind("no backend measured the model\n" + "\n".join(f"  {r.backend}: {r.error}" for r in refusals))
 
 
 def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
@@ -119,7 +119,7 @@ def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
         )
     print_table(columns, rows, title=title)
     if any(isinstance(result, ModelRecord) and result.inspection.memory_of == "process" for result in results):
-        out.print("* growth of this process while the model was compiled and ran first")
+        out.print("* growth of the process while it compiled and first ran the model")
     for result in results:
         if isinstance(result, Refusal):
             out.print(f"{result.backend}: {result.error}")
@@ -129,7 +129,7 @@ def _print_operators(record: ModelRecord) -> None:
     times = record.inspection.operators
     name = record.conditions.backend
     if not times:
-        out.print(f"\n{name} cannot tell what its operators take")
+        out.print(f"\n{name} cannot tell how long its operators take")
         return
     total = sum(time.ms for time in times)
     by_type: dict[str, list[float]] = {}

@@ -14,9 +14,9 @@ from latbench.space import SearchSpace, SpaceSpec
 
 
 def positive(value: float) -> float:
-    """Refuse what is no positive number; the callback of an option."""
+    """Return a positive number, refuse any other; the callback of an option."""
     if not 0 < value < math.inf:
-        raise typer.BadParameter(f"{value:g} is no positive number")
+        raise typer.BadParameter(f"{value:g} is not a positive number")
     return value
 
 
@@ -24,7 +24,7 @@ SpaceName = Annotated[str, typer.Option("--space", help="Search space; see 'latb
 SpaceOptions = Annotated[
     list[str] | None, typer.Option("--space-option", "-S", help="A space's configuration, such as cells=5; repeatable.")
 ]
-BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench backends'.")]
+BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench plugins'.")]
 BackendOptions = Annotated[
     list[str] | None, typer.Option("--option", "-O", help="A backend's own option as key=value; repeatable.")
 ]
@@ -32,9 +32,12 @@ Precision = Annotated[str, typer.Option(help="Numeric precision of the compiled 
 Threads = Annotated[int, typer.Option(help="Threads that one inference may use.")]
 Batch = Annotated[int, typer.Option(min=1, help="Inputs of one inference.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
-Target = Annotated[
-    Literal["latency_ms", "energy_mj"] | None,
-    typer.Option("--target", help="What to read of a store that holds both; unless given, what it holds, or latency."),
+Quantity = Annotated[
+    Literal["latency", "energy", "memory"] | None,
+    typer.Option(help="What to read of a store that holds several; unless given, what it holds, or latency."),
+]
+OldQuantity = Annotated[
+    Literal["latency_ms", "energy_mj"] | None, typer.Option("--target", hidden=True, help="The old --quantity.")
 ]
 Timeout = Annotated[
     float,
@@ -45,8 +48,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 def space_from(name: str, options: list[str] | None) -> SearchSpace:
     """Build the space that ``--space`` and ``--space-option`` name."""
-    config = pairs(options, "--space-option")
-    return SpaceSpec(name, {key: _integer(key, value) for key, value in config.items()}).create()
+    return SpaceSpec.read(name, pairs(options, "--space-option")).create()
+
+
+def quantity_of(quantity: str | None, old: str | None) -> str | None:
+    """Return the quantity of ``--quantity``, or of ``--target``, its old spelling."""
+    named = old and old.partition("_")[0]
+    if quantity and named and quantity != named:
+        raise UsageError(f"--quantity {quantity} and --target {old} differ: leave --target out")
+    return quantity or named
 
 
 def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
@@ -71,16 +81,9 @@ def seconds(text: str | None) -> float | None:
         return None
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if not match or not any(match.groups()):
-        raise UsageError(f"{text!r} is no duration: write for example 90s, 30m, 2h or 1h30m")
+        raise UsageError(f"{text!r} is not a duration: write for example 90s, 30m, 2h or 1h30m")
     hours, minutes, rest = (float(part or 0) for part in match.groups())
     return hours * 3600 + minutes * 60 + rest
-
-
-def _integer(key: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise UsageError(f"--space-option {key}={text} is no integer: write for example {key}=8") from error
 
 
 def _literal(text: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,10 @@ from latbench.cli.console import out, print_json
 from latbench.errors import ParseError, UsageError
 from latbench.space import Architecture, SearchSpace
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 def run(
     predictor: Annotated[Path, typer.Argument(help="The predictor's file.")],
@@ -21,6 +25,7 @@ def run(
     file: Annotated[
         str | None, typer.Option(help="A file with one architecture a line; - reads standard input.")
     ] = None,
+    std: Annotated[bool, typer.Option("--std", help="Print the standard deviation too, where it is known.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Predict architectures, one value a line.
@@ -29,6 +34,7 @@ def run(
     Examples:
       latbench predict runs/mlp.safetensors "Genotype(normal=[...], normal_concat=range(2, 6), ...)"
       latbench predict runs/mlp.safetensors --file architectures.txt
+      latbench predict runs/bayesian.safetensors --file architectures.txt --std
       latbench spaces darts --samples 5 | latbench predict runs/mlp.safetensors --file -
     """
     from latbench.prediction.file import load_predictor
@@ -38,15 +44,32 @@ def run(
     texts |= _lines(file) if file else {}
     if not texts:
         raise UsageError("no architecture to predict: name some, or give --file")
-    values = trained.predict([_parsed(trained.space, text, where) for where, text in texts.items()])
+    parsed = [_parsed(trained.space, text, where) for where, text in texts.items()]
+    if std:
+        values, deviations = trained.predict(parsed, return_std=True)
+    else:
+        values, deviations = trained.predict(parsed), None
+    for (where, text), value in zip(texts.items(), values, strict=True):
+        if value <= 0:
+            raise UsageError(
+                f"{where}: {predictor} predicts {value:.4g} {trained.unit}, which nothing takes: fit it to more "
+                f"architectures, or fit another predictor: {text}"
+            )
     if as_json:
-        rows = [
-            {"architecture": text, "value": float(value)} for text, value in zip(texts.values(), values, strict=True)
-        ]
-        print_json({"unit": trained.unit, "predictions": rows})
+        print_json({"unit": trained.unit, "predictions": _rows(list(texts.values()), values, deviations)})
         return
-    for text, value in zip(texts.values(), values, strict=True):
-        out.print(f"{value:.4f} {trained.unit}  {text}")
+    for row in _rows(list(texts.values()), values, deviations):
+        spread = f" ± {row['std']:.4f}" if std else ""
+        out.print(f"{row['value']:.4f}{spread} {trained.unit}  {row['architecture']}")
+
+
+def _rows(
+    texts: list[str], values: NDArray[np.float64], deviations: NDArray[np.float64] | None
+) -> list[dict[str, Any]]:
+    rows = [{"architecture": text, "value": float(value)} for text, value in zip(texts, values, strict=True)]
+    if deviations is None:
+        return rows
+    return [{**row, "std": float(deviation)} for row, deviation in zip(rows, deviations, strict=True)]
 
 
 def _lines(file: str) -> dict[str, str]:
@@ -58,12 +81,13 @@ def _lines(file: str) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}: {remedy}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"cannot read {file}: it holds no UTF-8 text: {remedy}") from error
+        raise UsageError(f"cannot read {file}: it is not UTF-8 text: {remedy}") from error
     return {f"line {number} of {file}": line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
 def _parsed(space: SearchSpace, text: str, where: str) -> Architecture:
     try:
-        return space.parse(text)
+        architecture: Architecture = space.parse(text)
     except ParseError as error:
         raise ParseError(f"{where}: {error}") from error
+    return architecture

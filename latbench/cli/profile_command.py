@@ -15,8 +15,9 @@ from rich.table import Column
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json
+from latbench.measure.workloads import FALLBACK
 from latbench.profiling import Summary
-from latbench.profiling.passes import Progress
+from latbench.profiling.progress import Progress
 
 
 def run(
@@ -27,6 +28,9 @@ def run(
     space_option: opt.SpaceOptions = None,
     option: opt.BackendOptions = None,
     operators: Annotated[bool, typer.Option("--operators", help="Also measure the space's operator table.")] = False,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Also measure the parts of every architecture, such as its early exits.")
+    ] = False,
     precision: opt.Precision = "fp32",
     threads: opt.Threads = 1,
     batch: opt.Batch = 1,
@@ -41,10 +45,14 @@ def run(
     verify: Annotated[
         Literal["all", "sample", "none"], typer.Option(help="Whose outputs are compared with the module's.")
     ] = "sample",
-    meter: Annotated[
-        str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench backends'.")
+    quantity: Annotated[
+        list[str] | None,
+        typer.Option(help="latency, energy or memory; comma-separated or repeatable; latency unless given."),
     ] = None,
-    window: Annotated[str, typer.Option(help="How long a metered model runs at a time, of three times.")] = "5s",
+    meter: Annotated[
+        str | None, typer.Option(help="Also measure energy, with this meter or module:Class; see 'latbench plugins'.")
+    ] = None,
+    window: Annotated[str, typer.Option(help="How long a metered model runs in each of its three trials.")] = "5s",
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -58,8 +66,9 @@ def run(
     An interrupted run continues with the same command. Some architectures are measured twice, unknown to the
     predictors: their disagreement is the noise floor.
 
-    With --meter, a second pass measures the energy of the same architectures. It counts whatever else the device does,
-    and takes about 20 seconds each with windows of 5s.
+    Each quantity is a pass of its own over the same architectures. With --meter, one pass measures their energy: it
+    counts whatever else the device does, and takes about 20 seconds an architecture with windows of 5s. Memory is what
+    the runtime says that a model holds, or what the process grows by.
 
     \b
     Examples:
@@ -67,6 +76,7 @@ def run(
       latbench profile --space darts -S cells=5 -S channels=8 --samples 100000 --budget 2h --operators --store runs/a.db
       latbench profile --space nasbench201 --backend cuda --batch 64 --samples 1000 --store runs/cuda.db
       latbench profile --space nasbench201 --backend cuda --meter power --samples 300 --store runs/cuda.db
+      latbench profile --samples 200 --quantity latency,memory --store runs/ort.db
     """
     from latbench.backend import CompileOptions
     from latbench.measure.settings import Settings
@@ -79,11 +89,13 @@ def run(
             backend,
             store,
             samples=samples,
+            quantities=_names(quantity or ["latency"]),
             seed=seed,
             options=CompileOptions(precision, threads, opt.pairs(option, "--option")),
             settings=settings,
             batch=batch,
             with_operations=operators,
+            with_parts=parts,
             meter=meter,
             window_s=opt.seconds(window) or 0.0,
             retry_failed=retry_failed,
@@ -97,14 +109,19 @@ def run(
     _print(summary)
     if summary.planned < samples:
         out.print(f"{samples} were asked for: the space has {summary.planned} architectures that are not isomorphic")
-    if summary.energy is not None:
+    for further in summary.more.values():
         out.print()
-        _print(summary.energy)
+        _print(further)
+
+
+def _names(texts: list[str]) -> list[str]:
+    """Read what is repeated, comma-separated or both."""
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 @contextmanager
 def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
-    """Give a function that draws progress, from its first call on: nothing is drawn of a mistake in the arguments."""
+    """Yield a function that draws progress; it draws nothing before its first call, so a mistake has no bar."""
     # On a narrow terminal the note takes a second line; no number is cut short.
     whole = Column(no_wrap=True)
     bar = Bar(
@@ -118,6 +135,7 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
         disable=disable,
     )
     lines: dict[str, TaskID] = {}
+    told: set[str] = set()
     with ExitStack() as stack:
 
         def draw(progress: Progress) -> None:
@@ -125,6 +143,9 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
                 stack.enter_context(bar)
             if progress.quantity not in lines:
                 lines[progress.quantity] = bar.add_task(f"measuring {progress.quantity}", total=None, note="")
+            for note in [note for note in progress.notes if note not in told]:
+                told.add(note)
+                err.print(f"note: {note}")
             line = lines[progress.quantity]
             bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
 
@@ -133,7 +154,8 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
 
 def _note(progress: Progress) -> str:
     parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
-    parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items())]
+    parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items()) if flag != FALLBACK]
+    parts += [progress.fallbacks] if progress.fallbacks else []
     parts += [f"{progress.failures} failed"] if progress.failures else []
     floor = progress.noise_floor
     parts += [f"floor {floor.mape:.2%}"] if floor is not None and floor.mape is not None else []
@@ -145,15 +167,18 @@ def _print(summary: Summary) -> None:
     of = "" if progress.quantity == "latency" else f", {progress.quantity}"
     out.print(
         f"{summary.store}{of}: {summary.architectures} architectures, {summary.operations} operations, "
+        f"{f'{summary.parts} parts, ' if summary.parts else ''}"
         f"{len(summary.failures)} failures; {progress.measured} new at {progress.per_hour:,.0f} an hour"
     )
     out.print(f"noise floor: {summary.noise_floor}")
+    if progress.fallbacks:
+        out.print(f"files that the direct ONNX writer cannot write: {progress.fallbacks}")
     for failure in summary.failures[:5]:
         out.print(f"failed: {failure.subject}: {failure.reason}")
     if summary.failures:
-        out.print("what failed is not tried again, unless --retry-failed is given")
+        out.print("failures are not tried again unless --retry-failed is given")
     if summary.left:
-        out.print(f"{summary.left} are left: the same command continues")
+        out.print(f"{summary.left} are left: run the same command to continue")
 
 
 def _document(summary: Summary) -> dict[str, object]:
@@ -161,12 +186,14 @@ def _document(summary: Summary) -> dict[str, object]:
         "store": str(summary.store),
         "architectures": summary.architectures,
         "operations": summary.operations,
+        "parts": summary.parts,
         "planned": summary.planned,
         "measured_now": summary.progress.measured,
         "per_hour": summary.progress.per_hour,
         "left": summary.left,
         "flags": dict(summary.progress.flags),
+        "notes": list(summary.progress.notes),
         "noise_floor": dataclasses.asdict(summary.noise_floor),
         "failures": [dataclasses.asdict(failure) for failure in summary.failures],
     }
-    return document if summary.energy is None else {**document, "energy": _document(summary.energy)}
+    return document | {name: _document(further) for name, further in summary.more.items()}

@@ -12,7 +12,7 @@ from latbench.cli.console import err, out, print_json, print_table
 
 def run(
     space: Annotated[
-        str | None, typer.Argument(help="Show one space: its columns' operations and a few samples.")
+        str | None, typer.Argument(help="Show one space: its columns, its operations and a few samples.")
     ] = None,
     space_option: opt.SpaceOptions = None,
     samples: Annotated[

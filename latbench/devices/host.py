@@ -27,7 +27,7 @@ def cpu_name() -> str:
 
 @cache
 def host_facts() -> dict[str, Fact]:
-    """Return what a latency on this machine depends on and what does not change while measuring."""
+    """Return what a latency on this machine depends on and does not change while measuring."""
     return {
         "cpu": cpu_name(),
         "cores": psutil.cpu_count(logical=False),
@@ -40,7 +40,7 @@ def host_facts() -> dict[str, Fact]:
 
 
 def host_state() -> dict[str, Fact]:
-    """Return what moves, or is worth knowing later: load, memory, clock, temperature. Read between sessions alone."""
+    """Return what moves, or is worth knowing later: load, memory, clock, temperature. Read only between sessions."""
     load = psutil.getloadavg()[0]
     frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     return {
@@ -67,7 +67,7 @@ def divided_cores(threads: int) -> tuple[set[int], set[int]]:
     """Divide the usable cores into those that may compile ahead and those that time a run of so many threads.
 
     Timing takes the last cores, since interrupts favour the first. Nothing compiles ahead, and the first set is empty,
-    where timing needs all cores or a quota would make one wait for the other.
+    where timing needs all cores or a quota would make one of them wait for the other.
     """
     cores = sorted(usable_cores())
     compiling = set() if quota_cores() is not None else set(cores[:-threads])
@@ -91,7 +91,7 @@ def check_threads(threads: int) -> None:
         UsageError: `threads` exceeds the affinity mask or the control group's quota, or is not positive.
     """
     if threads < 1:
-        raise UsageError(f"{threads} threads cannot run an inference: give --threads 1 or more")
+        raise UsageError(f"--threads {threads} is not positive: give --threads 1 or more")
     cores, quota = len(usable_cores()), quota_cores()
     if threads > cores:
         raise UsageError(

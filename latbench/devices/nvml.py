@@ -1,4 +1,4 @@
-"""What the driver says of a GPU through NVML; everything here is optional, as `pynvml` (``nvidia-ml-py``) is."""
+"""What the driver says about a GPU through NVML; all of it is optional, as `pynvml` (``nvidia-ml-py``) is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def current_uuid() -> str:
 
 
 def facts(uuid: str) -> dict[str, Fact]:
-    """Return what stays equal while measuring; None where NVML does not tell."""
+    """Return what stays equal while measuring; None where NVML does not say."""
     limit = _ask(uuid, "nvmlDeviceGetEnforcedPowerLimit")
     return {
         "driver": _ask(None, "nvmlSystemGetDriverVersion"),
@@ -38,7 +38,7 @@ def facts(uuid: str) -> dict[str, Fact]:
 def state(uuid: str) -> dict[str, Fact]:
     """Return what moves: clocks, temperature, power, throttling, and whether another process uses the GPU.
 
-    What NVML does not tell is left out.
+    What NVML does not report is left out.
     """
     pynvml = _pynvml()
     if pynvml is None:
@@ -58,16 +58,16 @@ def state(uuid: str) -> dict[str, Fact]:
 
 
 def other_processes(uuid: str) -> int | None:
-    """Return how many processes compute on the GPU beside this one and those that it belongs to.
+    """Return how many processes compute on the GPU besides this one and its ancestors.
 
-    None where NVML does not tell: without `pynvml`, or in a container whose process numbers are not the driver's.
+    None where NVML does not say: without `pynvml`, or in a container whose process numbers are not the driver's.
     """
     processes = _ask(uuid, "nvmlDeviceGetComputeRunningProcesses")
     if processes is None:
         return None
     me = psutil.Process()
     numbers = {process.pid for process in processes}
-    # A worker times, and the process that profiles has asked the device what it is, which keeps a context.
+    # The process that started this worker has asked the device what it is, which keeps a context there.
     own = {process.pid for process in (me, *me.parents())}
     return len(numbers - own) if me.pid in numbers else None
 

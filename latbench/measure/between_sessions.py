@@ -11,12 +11,12 @@ from latbench.measure.settings import Settings
 class BetweenSessions:
     """How much one session's value of a model differs from another's once drift is divided out.
 
-    The references are measured in every session; what their ratios to each other move by from session to session
-    is what no interval from within one session can see.
+    The references are measured in every session; how far their ratios to each other move from session to session
+    is an error that no interval from within one session can see.
     """
 
     PRIOR, PRIOR_SESSIONS = Settings().between_sessions, 8
-    """Seen on a shared machine (benchmarks/RESULTS.md, repeatability); weighs as much as so many sessions."""
+    """What a shared machine showed (benchmarks/RESULTS.md, repeatability), and as how many sessions it counts."""
 
     def __init__(self) -> None:
         self._ratios: list[np.ndarray] = []

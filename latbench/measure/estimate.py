@@ -27,7 +27,7 @@ GROUPS = 8
 """Groups of consecutive rounds whose disagreement gives the standard error."""
 
 NEGLIGIBLE = 1e-6
-"""Residuals within so little, relative, are the rounding of a clock."""
+"""Relative residuals below this are the rounding of a clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Fit:
         log_ms: location of each workload, ``(workloads,)``.
         standard_error: of `log_ms`, from the disagreement between groups of consecutive rounds, ``(workloads,)``.
         drift: common drift at each visit, in log milliseconds, ``(visits,)``.
-        residual_drift: what of each workload still moves in step over time after the fit: the correlation of its
+        residual_drift: how much each workload still drifts after the fit: the rank correlation of its
             residuals between neighbouring rounds, ``(workloads,)``.
     """
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from latbench.measure.estimate import QUANTILE, Fit
 
 REFERENCE_TOLERANCE = 0.1
-"""A round whose references are slower by more, relative to their lower quartile over the session, is repeated.
+"""A round whose references exceed their lower quartile over the session by a larger share is repeated.
 
 What slows all models alike is divided out and needs no gate: a tighter one threw away most rounds of a machine that
 switches between two speeds, and its values repeated worse (benchmarks/RESULTS.md, repeatability).
@@ -18,7 +18,7 @@ FLAGS = ("unstable", "drift")
 """What `flags` raises; a backend may have flags of its own (`latbench.backend.HasFlags`)."""
 
 DRIFT_CORRELATION = 0.5
-"""Residuals that predict the next round's this well still drift; 1% of values do on a loaded machine."""
+"""A value whose residuals correlate more with the next round's still drifts; on a loaded machine, 1% do."""
 
 
 def disturbed_rounds(reference_ms: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -4,64 +4,39 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.backend import Compiled, HasCache
+from latbench.backend import HasCache
 from latbench.measure.estimate import Visits, fit
 from latbench.measure.gates import disturbed_rounds
 from latbench.measure.settings import Settings
-from latbench.model import Model
-from latbench.records.measurement import SubjectKind
+from latbench.measure.workloads import CompiledWorkload
 
 MOST_REPEATS = 3
-"""How many times the rounds of a session may be, where some of them are disturbed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One model to measure, and what it is filed under."""
-
-    kind: SubjectKind
-    subject: str
-    build: Callable[[], Model]
-    replicate: int = 0
-
-
-@dataclass(slots=True)
-class Candidate:
-    """A compiled task, and what is learned of it while it runs."""
-
-    index: int
-    task: Task
-    model: Model
-    compiled: Compiled
-    compile_ms: float
-    wall_ms: list[float] = field(default_factory=list)
-    timing_ms: float = 0.0
+"""A session with disturbed rounds may take up to this many times `Settings.max_rounds`."""
 
 
 def visit_in_rounds(
-    candidates: Sequence[Candidate], settings: Settings, rng: np.random.Generator
+    workloads: Sequence[CompiledWorkload], settings: Settings, rng: np.random.Generator
 ) -> tuple[Visits, int]:
-    """Visit every candidate once a round until all are precise; return those that count, and the rounds that do not.
+    """Visit every workload once a round until all are precise; return the visits, and how many rounds do not count.
 
     Rounds in which the references were slow are repeated, up to `MOST_REPEATS` times the rounds and within the time
     that the settings allow. Where hardly any round is undisturbed, all of them count.
     """
-    references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
+    references = [k for k, c in enumerate(workloads) if c.workload.kind == "reference"]
     least, most = min(settings.min_rounds, settings.max_rounds), settings.max_rounds
     orders: list[NDArray[np.int64]] = []
     ms: list[list[float]] = []
     deadline = time.monotonic() + settings.max_seconds
     with _undisturbed():
         while True:
-            orders.append(rng.permutation(len(candidates)))
-            ms.append([_visit(candidates[index], settings) for index in orders[-1]])
+            orders.append(rng.permutation(len(workloads)))
+            ms.append([_visit(workloads[index], settings) for index in orders[-1]])
             late = len(ms) > 1 and time.monotonic() > deadline
             if not late and (len(ms) < least or (len(ms) % 4 and len(ms) < most)):
                 continue
@@ -72,24 +47,24 @@ def visit_in_rounds(
                 counting[:] = True
             visits = Visits(order[counting].ravel(), value[counting].ravel())
             exhausted = late or undisturbed >= most or len(ms) >= MOST_REPEATS * most
-            if exhausted or (undisturbed >= least and _precise(visits, len(candidates), settings)):
+            if exhausted or (undisturbed >= least and _precise(visits, len(workloads), settings)):
                 return visits, int((~counting).sum())
 
 
-def _visit(candidate: Candidate, settings: Settings) -> float:
-    run = candidate.compiled.run
+def _visit(each: CompiledWorkload, settings: Settings) -> float:
+    run = each.compiled.run
     begin = time.perf_counter()
     if settings.cache == "warm":
         run()
     seconds, walls = [], []
     for _ in range(settings.runs):
-        if settings.cache == "cold" and isinstance(candidate.compiled, HasCache):
-            candidate.compiled.flush_cache()
+        if settings.cache == "cold" and isinstance(each.compiled, HasCache):
+            each.compiled.flush_cache()
         start = time.perf_counter()
         seconds.append(run())
         walls.append(time.perf_counter() - start)
-    candidate.wall_ms.append(sum(walls) / settings.runs * 1e3)
-    candidate.timing_ms += (time.perf_counter() - begin) * 1e3
+    each.wall_ms.append(sum(walls) / settings.runs * 1e3)
+    each.timing_ms += (time.perf_counter() - begin) * 1e3
     return min(seconds) * 1e3
 
 

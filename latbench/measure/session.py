@@ -1,43 +1,59 @@
-"""One session: compile a batch of models, warm them up, visit them in random order round by round, estimate.
+"""One session: compile a batch of models, check their outputs, warm them up, and ask a quantity to measure them.
 
-This is the measuring protocol. It runs in the calling process; `latbench.measure.workers` puts it into one of its own.
+It runs in the calling process; `latbench.measure.workers` puts it into one of its own.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Fact, HasFlags, HasState
+from latbench.backend import Backend, CompileOptions, Device, Fact, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
-from latbench.errors import MeasurementError, OutOfMemoryError, UsageError, reason
-from latbench.measure.estimate import Z_95, Fit, Visits, fit
-from latbench.measure.gates import flags
-from latbench.measure.rounds import Candidate, Task, visit_in_rounds
+from latbench.errors import CounterError, MeasurementError, OutOfMemoryError, UsageError, reason
+from latbench.executor import Notify
+from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
+from latbench.measure.workloads import FALLBACK, CompiledWorkload, Workload
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.subjects import Failure
 
 
 @dataclass(frozen=True, slots=True)
 class SessionResult:
-    """What a session measured; `conditions` is None where every model failed; `seconds` went into each phase."""
+    """What a session measured.
+
+    Args:
+        conditions: what its measurements share; None where every model failed.
+        measurements: in the order of the session's workloads.
+        failures: what could not be measured.
+        seconds: what each phase took.
+        notes: what libraries warned of, each once.
+    """
 
     conditions: Conditions | None
     measurements: tuple[Measurement, ...]
     failures: tuple[Failure, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        return {
+            "conditions": None if self.conditions is None else self.conditions.to_json(),
+            "measurements": [m.to_json() for m in self.measurements],
+            "failures": [asdict(f) for f in self.failures],
+            "seconds": dict(self.seconds),
+            "notes": list(self.notes),
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SessionResult:
@@ -45,23 +61,17 @@ class SessionResult:
         conditions = values["conditions"]
         return cls(
             conditions=None if conditions is None else Conditions.from_json(conditions),
-            measurements=tuple(
-                Measurement(**{**m, "blocks": tuple(m["blocks"]), "flags": tuple(m["flags"])})
-                for m in values["measurements"]
-            ),
+            measurements=tuple(map(Measurement.from_json, values["measurements"])),
             failures=tuple(Failure(**failure) for failure in values["failures"]),
             seconds=values["seconds"],
+            notes=tuple(values["notes"]),
         )
-
-
-Notify = Callable[[str, int], None]
-"""Called with a phase: ``"compiling"`` and ``"warming"`` with the index of a task, ``"compiled"`` and ``"timing"`` with
--1. It may take its time at ``"compiled"``; what it hears last tells which task a crash belongs to."""
 
 
 def run_session(
     backend: Backend,
-    tasks: Sequence[Task],
+    workloads: Sequence[Workload],
+    quantity: Quantity,
     options: CompileOptions,
     settings: Settings,
     *,
@@ -69,77 +79,180 @@ def run_session(
     session: str = "",
     notify: Notify = lambda phase, index: None,
 ) -> SessionResult:
-    """Measure the tasks together; tasks of kind ``"reference"`` anchor the others.
+    """Measure the workloads together; those of kind ``"reference"`` anchor the others.
+
+    Args:
+        backend: compiles and runs them.
+        workloads: what to measure.
+        quantity: what to measure of them.
+        options: how they are compiled.
+        settings: how they are measured.
+        seed: draws the visiting order.
+        session: its name in the records.
+        notify: called with the phases.
 
     Raises:
-        UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
+        UsageError: the backend refuses the options or the quantity, or more threads are asked for than there are.
+        CounterError: what counts the quantity fails.
     """
-    rng = np.random.default_rng(seed)
-    failures: list[Failure] = []
-    seconds: dict[str, float] = {}
-    with prepared(
-        backend, tasks, options, settings, rng=rng, failures=failures, seconds=seconds, notify=notify
-    ) as candidates:
-        if not candidates:
-            return SessionResult(None, (), tuple(failures), seconds)
+    running = Session(backend, options, settings, seed=seed, notify=notify)
+    with running.prepared(workloads) as compiled:
+        if not compiled:
+            return SessionResult(None, (), tuple(running.failures), running.seconds)
         notify("timing", -1)
-        before = {**host_state(), **device_state(backend)}
-        with timed(seconds, "time"):
-            visits, repeated = visit_in_rounds(candidates, settings, rng)
-        environment = {
-            **before,
-            "repeated_rounds": repeated,
-            **{f"{key}_after": value for key, value in device_state(backend).items()},
-        }
-        with timed(seconds, "estimate"):
-            fitted = fit(visits, len(candidates))
-            measurements = tuple(
-                replace(m, session=session, order=order, seed=seed, environment=environment)
-                for order, m in enumerate(_measurements(candidates, visits, fitted, settings))
-            )
-    return SessionResult(
-        latency_conditions(backend, candidates[0], options, settings), measurements, tuple(failures), seconds
+        environment = {**host_state(), **_device_state(backend)}
+        measured = quantity.measure(compiled, running)
+        after = {f"{key}_after": value for key, value in _device_state(backend).items()}
+        conditions = quantity.conditions(_conditions(running, quantity, compiled[0]), compiled[0].compiled)
+    environment |= {"unit": conditions.device.unit} if conditions.device.unit else {}
+    measurements = (
+        replace(m, session=session, order=order, seed=seed, environment={**environment, **m.environment, **after})
+        for order, m in enumerate(measured)
     )
+    return SessionResult(conditions, tuple(measurements), tuple(running.failures), running.seconds)
+
+
+class Session:
+    """What the phases of a session share.
+
+    Args:
+        backend: compiles and runs the workloads.
+        options: how they are compiled.
+        settings: how they are measured.
+        seed: draws what is random.
+        notify: called with the phases.
+
+    Attributes:
+        rng: what is random is drawn from it.
+        failures: what could not be measured so far.
+        seconds: what each phase has taken so far.
+    """
+
+    def __init__(
+        self, backend: Backend, options: CompileOptions, settings: Settings, *, seed: int, notify: Notify
+    ) -> None:
+        self.backend, self.options, self.settings, self._notify = backend, options, settings, notify
+        self.rng = np.random.default_rng(seed)
+        self.failures: list[Failure] = []
+        self.seconds: dict[str, float] = {}
+
+    @cached_property
+    def device(self) -> Device:
+        """The device that the options choose."""
+        return device_of(self.backend, self.options)
+
+    @contextmanager
+    def prepared(self, workloads: Sequence[Workload]) -> Iterator[list[CompiledWorkload]]:
+        """Compile the workloads, check their outputs, wait for the session's turn, and warm up; yield those that work.
+
+        Leaving the context frees them all. The others are added to `failures`.
+
+        Raises:
+            UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
+        """
+        check_threads(self.options.threads)
+        with ExitStack() as stack:
+            compiled = []
+            with self.timed("build and compile"):
+                for index, workload in enumerate(workloads):
+                    self._notify("compiling", index)
+                    with self.recorded(workload):
+                        compiled.append(self._compile(index, workload, stack))
+            with self.timed("verify"):
+                compiled = self._verified(compiled)
+            self._notify("compiled", -1)
+            with self.timed("warm up"):
+                compiled = [c for c in compiled if self._warmed_up(c)]
+            yield compiled
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time of the block to a phase's seconds."""
+        with timed(self.seconds, phase):
+            yield
+
+    @contextmanager
+    def recorded(self, workload: Workload) -> Iterator[None]:
+        """Record whatever a native library throws as the workload's failure.
+
+        Raises:
+            UsageError: the user's mistake.
+            CounterError: what counts energy fails, and the workload is not to blame.
+        """
+        try:
+            yield
+        except (UsageError, CounterError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            self.fail(workload, reason(error), crowded=isinstance(error, OutOfMemoryError | MemoryError))
+
+    def fail(self, workload: Workload, why: str, *, crowded: bool = False) -> None:
+        """Record that a workload cannot be measured."""
+        self.failures.append(Failure(workload.kind, workload.subject, why, workload.replicate, crowded))
+
+    def _compile(self, index: int, workload: Workload, stack: ExitStack) -> CompiledWorkload:
+        start = time.perf_counter()
+        with _overheard() as warned:
+            model = workload.build()
+            compiled = stack.enter_context(self.backend.compile(model, self.options))
+        compile_ms = (time.perf_counter() - start) * 1e3 - model.build_ms
+        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=_flags(warned))
+
+    def _verified(self, compiled: list[CompiledWorkload]) -> list[CompiledWorkload]:
+        """Drop models that compute something else; where one of a sample does, all are checked."""
+
+        def correct(each: CompiledWorkload) -> bool:
+            with self.recorded(each.workload):
+                verify_outputs(each.compiled, each.model, self.options.precision)
+                return True
+            return False
+
+        checkable = [c for c in compiled if c.model.has_module]
+        if self.settings.verify == "none" or not checkable:
+            return compiled
+        if self.settings.verify == "sample":
+            drawn = checkable.pop(int(self.rng.integers(len(checkable))))
+            if correct(drawn):
+                return compiled
+            compiled = [c for c in compiled if c is not drawn]
+        wrong = {id(c) for c in checkable if not correct(c)}
+        return [c for c in compiled if id(c) not in wrong]
+
+    def _warmed_up(self, each: CompiledWorkload) -> bool:
+        """Run for a while, and check that the clock moves."""
+        self._notify("warming", each.index)
+        with self.recorded(each.workload):
+            seconds = [each.compiled.run() for _ in range(3)]
+            while sum(seconds) * 1e3 < self.settings.warmup_ms:
+                seconds.append(each.compiled.run())
+                if sum(seconds) <= 0:
+                    clock = each.compiled.clock
+                    raise MeasurementError(f"runs of {each.workload.subject} take no time on the clock {clock!r}")
+            return True
+        return False
 
 
 @contextmanager
-def prepared(
-    backend: Backend,
-    tasks: Sequence[Task],
-    options: CompileOptions,
-    settings: Settings,
-    *,
-    rng: np.random.Generator,
-    failures: list[Failure],
-    seconds: dict[str, float],
-    notify: Notify,
-) -> Iterator[list[Candidate]]:
-    """Compile the tasks, check outputs, wait to be asked for, and warm up: yield the candidates that came through.
+def _overheard() -> Iterator[set[type[Warning]]]:
+    """Note which warnings are issued in the block, and issue them again after it."""
+    categories: set[type[Warning]] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield categories
+    for warning in caught:
+        categories.add(warning.category)
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
-    Leaving frees them all. What fails is added to `failures`, what each phase takes to `seconds`.
 
-    Raises:
-        UsageError: the backend refuses the options, or they ask for more threads than the machine gives.
-    """
-    check_threads(options.threads)
-    with ExitStack() as stack:
-        candidates = []
-        with timed(seconds, "build and compile"):
-            for index, task in enumerate(tasks):
-                notify("compiling", index)
-                with _recorded(task, failures):
-                    candidates.append(_compile(backend, index, task, options, stack))
-        with timed(seconds, "verify"):
-            candidates = _verified(candidates, options, settings, rng, failures)
-        notify("compiled", -1)
-        with timed(seconds, "warm up"):
-            candidates = [c for c in candidates if _warmed_up(c, settings, failures, notify)]
-        yield candidates
+def _flags(warned: set[type[Warning]]) -> tuple[str, ...]:
+    from latbench.onnx_export import FallbackWarning
+
+    return (FALLBACK,) if FallbackWarning in warned else ()
 
 
 @contextmanager
 def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
-    """Add what the block takes to a phase's seconds."""
+    """Add the time of the block to a phase's seconds."""
     start = time.perf_counter()
     try:
         yield
@@ -147,118 +260,23 @@ def timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
         seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-def _compile(backend: Backend, index: int, task: Task, options: CompileOptions, stack: ExitStack) -> Candidate:
-    start = time.perf_counter()
-    model = task.build()
-    compiled = stack.enter_context(backend.compile(model, options))
-    return Candidate(index, task, model, compiled, compile_ms=(time.perf_counter() - start) * 1e3 - model.build_ms)
-
-
-def _verified(
-    candidates: list[Candidate],
-    options: CompileOptions,
-    settings: Settings,
-    rng: np.random.Generator,
-    failures: list[Failure],
-) -> list[Candidate]:
-    """Drop the candidates whose outputs are wrong; one wrong candidate in a sample has all of them checked."""
-
-    def correct(candidate: Candidate) -> bool:
-        with _recorded(candidate.task, failures):
-            verify_outputs(candidate.compiled, candidate.model, options.precision)
-            return True
-        return False
-
-    checkable = [c for c in candidates if c.model.has_module]
-    if settings.verify == "none" or not checkable:
-        return candidates
-    if settings.verify == "sample":
-        drawn = checkable.pop(int(rng.integers(len(checkable))))
-        if correct(drawn):
-            return candidates
-        candidates = [c for c in candidates if c is not drawn]
-    wrong = {id(c) for c in checkable if not correct(c)}
-    return [c for c in candidates if id(c) not in wrong]
-
-
-def _warmed_up(candidate: Candidate, settings: Settings, failures: list[Failure], notify: Notify) -> bool:
-    """Run for a while, and see that time passes."""
-    notify("warming", candidate.index)
-    with _recorded(candidate.task, failures):
-        seconds = [candidate.compiled.run() for _ in range(3)]
-        while sum(seconds) * 1e3 < settings.warmup_ms:
-            seconds.append(candidate.compiled.run())
-            if sum(seconds) <= 0:
-                clock = candidate.compiled.clock
-                raise MeasurementError(f"runs of {candidate.task.subject} take no time on the clock {clock!r}")
-        return True
-    return False
-
-
-def _measurements(
-    candidates: Sequence[Candidate], visits: Visits, fitted: Fit, settings: Settings
-) -> Iterator[Measurement]:
-    references = [k for k, c in enumerate(candidates) if c.task.kind == "reference"]
-    anchor = float(np.mean(fitted.log_ms[references])) if references else None
-    anchor_variance = float(np.mean(fitted.standard_error[references] ** 2)) / len(references) if references else 0.0
-    rounds_half_width = fitted.half_width()
-    raised = flags(fitted, settings.half_width)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    for k, candidate in enumerate(candidates):
-        half_width = float(
-            np.hypot(rounds_half_width[k], Z_95 * np.sqrt(anchor_variance + settings.between_sessions**2))
-        )
-        value = float(np.exp(fitted.log_ms[k]))
-        yield Measurement(
-            subject=candidate.task.subject,
-            kind=candidate.task.kind,
-            value=value,
-            low=value * float(np.exp(-half_width)),
-            high=value * float(np.exp(half_width)),
-            reference=None if anchor is None else float(np.exp(anchor)),
-            replicate=candidate.task.replicate,
-            blocks=tuple(float(ms) for ms in visits.ms[visits.workload == k]),
-            wall=float(np.median(candidate.wall_ms)),
-            flags=(*raised[k], *(candidate.compiled.flags() if isinstance(candidate.compiled, HasFlags) else ())),
-            digest=candidate.model.digest,
-            build_ms=candidate.model.build_ms,
-            compile_ms=candidate.compile_ms,
-            timing_ms=candidate.timing_ms,
-            created_at=now,
-        )
-
-
-def latency_conditions(
-    backend: Backend, candidate: Candidate, options: CompileOptions, settings: Settings
-) -> Conditions:
-    """Return what the latencies of a session share."""
-    device = backend.device()
+def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) -> Conditions:
+    """Return the conditions that the measurements of a session share, as for a latency."""
+    device, options = session.device, session.options
     return Conditions(
-        quantity="latency",
-        unit="ms",
-        clock=candidate.compiled.clock,
-        cache=settings.cache,
-        backend=backend.name,
+        quantity=quantity.name,
+        unit=quantity.unit,
+        clock=each.compiled.clock,
+        cache=session.settings.cache,
+        backend=session.backend.name,
         device=replace(device, facts={**host_facts(), **device.facts}),
         precision=options.precision,
         threads=options.threads,
-        batch=next((value.shape[0] for value in candidate.model.inputs.values() if value.ndim), 1),
+        batch=next((value.shape[0] for value in each.model.inputs.values() if value.ndim), 1),
         options=dict(options.options),
     )
 
 
-def device_state(backend: Backend) -> Mapping[str, Fact]:
-    """Return what moves of a backend's device, where it can tell."""
+def _device_state(backend: Backend) -> Mapping[str, Fact]:
+    """Return the state of a backend's device; nothing where the backend cannot tell."""
     return backend.state() if isinstance(backend, HasState) else {}
-
-
-@contextmanager
-def _recorded(task: Task, failures: list[Failure]) -> Iterator[None]:
-    """Turn whatever a native library throws into this model's recorded failure; the user's mistakes pass."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        crowded = isinstance(error, OutOfMemoryError | MemoryError)
-        failures.append(Failure(task.kind, task.subject, reason(error), task.replicate, crowded))

@@ -26,8 +26,8 @@ class Settings:
             the backend can empty (`latbench.backend.HasCache`) is emptied before each of them.
         verify: ``"all"`` compares every model's outputs with its module's, ``"sample"`` one in a session (and all
             once one differs), ``"none"`` none.
-        between_sessions: standard deviation, relative, that one session's values of a model have against another's
-            beyond drift (memory layout, for one); the interval includes it.
+        between_sessions: relative standard deviation between the values that several sessions give one model, drift
+            divided out (it comes from memory layout, for one); the interval includes it.
 
     Raises:
         UsageError: a half-width or a limit that no session can reach.

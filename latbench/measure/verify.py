@@ -16,7 +16,7 @@ def verify_outputs(compiled: Compiled, model: Model, precision: str) -> None:
     """Compare a compiled model's outputs with its module's.
 
     Raises:
-        OutputMismatchError: another number, shape or value of outputs.
+        OutputMismatchError: the number, shapes or values of the outputs differ.
     """
     expected, given = model.reference_outputs(), compiled.outputs()
     if len(given) != len(expected):

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from latbench.errors import ModelError
-from latbench.model.inputs import Inputs, complete_inputs, sample_input
-from latbench.model.onnx_file import read_onnx
+from latbench.errors import ModelError, first_line
+from latbench.model.inputs import Inputs
+from latbench.model.samples import Samples, in_order, named_samples, parameter_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from latbench.space import Architecture, Operation, SearchSpace
 
 
 class Model:
@@ -26,12 +24,16 @@ class Model:
 
     Args:
         name: what the measurement is filed under; for an architecture its string form.
-        inputs: sample inputs by name, batch first, in the order of the module's arguments.
+        inputs: sample inputs by name, batch first, in the order of the module's arguments: arrays, or tensors, which
+            become arrays.
         module: builds the torch module (in eval mode); None for a model that came as an ONNX file.
         onnx: gives the ONNX file; None writes it from the module.
 
     Attributes:
         build_ms: time spent so far on building the module and writing the ONNX file.
+
+    Raises:
+        ModelError: a sample does not become an array of numbers.
     """
 
     def __init__(
@@ -45,39 +47,26 @@ class Model:
         if module is None and onnx is None:
             raise TypeError("a Model needs a module or an ONNX file")
         self.name = name
-        self.inputs = dict(inputs)
+        self.inputs = named_samples(name, list(inputs), inputs)
         self.build_ms = 0.0
         self._build_module = module
         self._read_onnx = onnx
 
     @classmethod
-    def from_module(cls, module: nn.Module, inputs: Inputs, *, name: str = "") -> Model:
-        """Wrap a torch module; it is measured in eval mode."""
-        return cls(name or type(module).__name__, inputs, module=module.eval)
+    def from_module(cls, module: nn.Module, inputs: Samples, *, name: str = "") -> Model:
+        """Wrap a torch module. A copy of it is measured, on the CPU and in eval mode: the module stays as it is.
 
-    @classmethod
-    def from_architecture(cls, space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
-        """Build an architecture of a search space for inputs of ``(batch, *space.input_shape)``."""
-        inputs = {"x": sample_input((batch, *space.input_shape))}
-        return cls(str(architecture), inputs, module=lambda: space.build(architecture).eval())
-
-    @classmethod
-    def from_operation(cls, space: SearchSpace, operation: Operation, *, batch: int = 1) -> Model:
-        """Build one operation of a search space for inputs of ``(batch, *operation.input_shape)``."""
-        inputs = {"x": sample_input((batch, *operation.input_shape))}
-        return cls(operation.key, inputs, module=lambda: space.build_operation(operation).eval())
-
-    @classmethod
-    def from_onnx(cls, path: str | Path, inputs: Inputs | None = None) -> Model:
-        """Read an ONNX file; the samples that are not given are drawn from its declared shapes.
+        Args:
+            module: copied when it is first needed.
+            inputs: a tensor or an array, several of them in a tuple in the order of ``forward``, or a dict by name.
+            name: what the measurement is filed under; unless given, the module's class.
 
         Raises:
-            ModelError: the file is missing or not ONNX, a sample does not fit, or an input has a free dimension and no
-                sample.
+            ModelError: samples that ``forward`` does not take, or that NumPy has no type for.
         """
-        path = Path(path)
-        file = read_onnx(path)
-        return cls(path.name, complete_inputs(path.name, file.inputs, inputs or {}), onnx=lambda: file.data)
+        name = name or type(module).__name__
+        samples = named_samples(name, parameter_names(module), inputs)
+        return cls(name, in_order(name, module, samples), module=lambda: _measurable(name, module))
 
     @cached_property
     def module(self) -> nn.Module:
@@ -120,7 +109,7 @@ class Model:
         return hashlib.sha256(self.onnx).hexdigest() if "onnx" in self.__dict__ else ""
 
     def reference_outputs(self) -> list[NDArray[Any]]:
-        """Return the module's own outputs for the sample inputs, what every compiled form is held against."""
+        """Return the module's own outputs for the sample inputs: what every compiled form must reproduce."""
         import torch
 
         with torch.inference_mode():
@@ -128,11 +117,20 @@ class Model:
         return [output.numpy() for output in tensors_of(result)]
 
 
+def _measurable(name: str, module: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(module).cpu().eval()
+    except RuntimeError as error:  # torch copies only tensors that a user has created, none that it has computed
+        raise ModelError(
+            f"{name} cannot be copied ({first_line(error)}): give a function that builds it instead"
+        ) from error
+
+
 def tensors_of(result: Any) -> Iterator[Tensor]:
-    """Yield the tensors that a module returns, out of tuples, lists and dicts, in their order.
+    """Yield the tensors that a module returns, also those inside tuples, lists and dicts, in order.
 
     Raises:
-        ModelError: it returns something else too.
+        ModelError: it returns anything else.
     """
     from torch import Tensor
 

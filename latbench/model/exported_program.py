@@ -1,12 +1,12 @@
 """Read a .pt2 file of `torch.export` without unpickling anything but tensors.
 
 `torch.export.load` unpickles freely: in torch 2.13 the sample inputs fall back to ``torch.load(weights_only=False)``,
-weights marked ``use_pickle`` go there at once, constants named ``custom_obj_`` and ``opaque_obj_`` are unpickled
-whatever they are, and a compiled model under ``data/aotinductor`` is a shared library that gets loaded. So nothing but
-plain records passes here, and while they are read ``TORCH_FORCE_WEIGHTS_ONLY_LOAD`` has every ``torch.load`` refuse
-more than tensors in plain containers.
+weights marked ``use_pickle`` always do, constants named ``custom_obj_`` and ``opaque_obj_`` are unpickled
+whatever they are, and a compiled model under ``data/aotinductor`` is a shared library that gets loaded. So only plain
+records are accepted here, and while they are read ``TORCH_FORCE_WEIGHTS_ONLY_LOAD`` makes every ``torch.load`` refuse
+anything but tensors in plain containers.
 
-A .pt2 file is a program all the same: measure only what you would run.
+A .pt2 file is still a program: measure only what you would run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.model.inputs import DeclaredInput
 from latbench.tracing.quiet import quiet
 
@@ -60,8 +60,8 @@ def read_program(path: Path) -> ProgramFile:
     """Read a .pt2 file.
 
     Raises:
-        ModelError: the file is missing, not of `torch.export`, holds what runs code to be read, was exported in
-            training mode, or takes something else than tensors.
+        ModelError: the file is missing, not of `torch.export`, holds records that run code when they are
+            read, was exported in training mode, or takes anything but tensors.
     """
     program = _load(path)
     if operator := next(_training_operators(program), None):
@@ -72,12 +72,12 @@ def read_program(path: Path) -> ProgramFile:
     values = [*positional, *keyword.values()]
     names = program.graph_signature.user_inputs
     if not values or len(values) != len(names) or not all(isinstance(value, Tensor) for value in values):
-        raise ModelError(f"{path} takes something else than tensors: export a module whose arguments are tensors")
+        raise ModelError(f"{path} takes more than tensors: export a module whose arguments are tensors")
     declared = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     try:
         samples = {name: value.numpy(force=True) for name, value in zip(names, values, strict=True)}
     except TypeError as error:  # NumPy has no bfloat16
-        raise ModelError(f"{path} takes a type that NumPy does not have: export it for float32 inputs") from error
+        raise ModelError(f"{path} takes a type that NumPy lacks: export it for float32 inputs") from error
     inputs = tuple(
         DeclaredInput(
             name,
@@ -111,7 +111,7 @@ def _load(path: Path) -> ExportedProgram:
             records: list[str] = archive.get_file_names()
     except Exception as error:  # torch's reader raises RuntimeError, and others, on a foreign file
         raise ModelError(
-            f"{path} is no .pt2 archive: write one with torch.export.save of torch 2.8 or newer"
+            f"{path} is not a .pt2 archive: write one with torch.export.save of torch 2.8 or newer"
         ) from error
     for record in records:
         if (
@@ -119,13 +119,14 @@ def _load(path: Path) -> ExportedProgram:
             and record not in _PLAIN_NAMES
             and not record.endswith("_constants_config.json")
         ):
-            raise ModelError(f"{path} holds {record!r}, which runs code to be read: export a module of tensors alone")
+            raise ModelError(
+                f"{path} holds {record!r}, which runs code when it is read: export a module that holds only tensors"
+            )
     try:
         with quiet(), _weights_only():
             return torch.export.load(io.BytesIO(data))
     except Exception as error:  # torch.export raises anything from RuntimeError to KeyError
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"cannot open {path} as a file of torch.export ({reason})") from error
+        raise ModelError(f"cannot open {path} as a file of torch.export ({first_line(error)})") from error
 
 
 @contextmanager
@@ -142,7 +143,7 @@ def _weights_only() -> Iterator[None]:
 
 
 def _training_operators(program: ExportedProgram) -> Iterator[str]:
-    """Yield the operators that were exported as they train: dropout that drops, batch norm that learns."""
+    """Yield the operators that were exported in training mode: dropout that drops, batch norm that learns."""
     for node in program.graph.nodes:
         if isinstance(node.target, torch._ops.OpOverload):
             names = (argument.name for argument in node.target._schema.arguments)

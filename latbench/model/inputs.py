@@ -1,8 +1,7 @@
-"""The sample inputs of a model: what a user asks for, held against what a model file declares."""
+"""The sample inputs of a model: what a user asks for, checked against what a model file declares."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import ModelError, UsageError
+from latbench.errors import ModelError, UsageError, did_you_mean
 
 Inputs = Mapping[str, NDArray[Any]]
 DTYPES = ("float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -31,7 +30,7 @@ class InputRequest:
         """Read ``name:1x3x224x224:float32``, or ``name:1x3x224x224``.
 
         Raises:
-            UsageError: another form, or no such type.
+            UsageError: the text has another form, or the type does not exist.
         """
         match = _INPUT.fullmatch(text)
         if match is None:
@@ -48,7 +47,7 @@ class DeclaredInput:
 
     Args:
         name: of the input.
-        shape: None where a dimension is free; None altogether where not even their number is known.
+        shape: None for a dimension that is free; None instead of a shape where not even their number is known.
         dtype: NumPy's name of its type.
     """
 
@@ -69,7 +68,7 @@ class DeclaredInput:
 
 
 def sample_input(shape: tuple[int, ...], *, dtype: np.dtype[Any] | type | str = np.float32) -> NDArray[Any]:
-    """Draw a standard normal array, the same one for a shape every time; integer types give zeros, valid indices."""
+    """Draw a standard normal array, always the same one for a shape; integers are zeros, which are valid indices."""
     if not np.issubdtype(dtype, np.floating):
         return np.zeros(shape, dtype)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype)
@@ -88,7 +87,7 @@ def requested_inputs(
     """Draw what a user asks for; a type that was left out is the declared one, or float32.
 
     Raises:
-        UsageError: one name is asked for twice.
+        UsageError: a name is asked for twice.
     """
     dtypes = {value.name: value.dtype for value in declared}
     samples: dict[str, NDArray[Any]] = {}
@@ -117,9 +116,7 @@ def complete_inputs(
     names = [value.name for value in declared]
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(names) or 'none'}"
-            raise ModelError(f"{source} has no input {name!r}: {remedy}")
+            raise ModelError(f"{source} has no input {name!r}: {did_you_mean(name, names)}")
     samples = {
         value.name: given[value.name] if value.name in given else _drawn(source, value, batch) for value in declared
     }
@@ -137,7 +134,7 @@ def _drawn(source: str, declared: DeclaredInput, batch: int | None) -> NDArray[A
         also = " or --batch 1" if shape and None not in shape[1:] else ""
         raise ModelError(
             f"input {declared.name!r} of {source} has no fixed shape ({declared}): "
-            f"give --input {declared.name}:{example}:{declared.dtype}{also}"
+            f"give --input {declared.name}:{example}:{declared.dtype}{also}, or in Python inputs="
         )
     return sample_input(tuple(size for size in shape if size is not None), dtype=declared.dtype)
 
@@ -152,5 +149,5 @@ def _check(source: str, declared: DeclaredInput, sample: NDArray[Any]) -> None:
     if sample.dtype != np.dtype(declared.dtype):
         raise ModelError(
             f"input {declared.name!r} of {source} is {declared.dtype}, not {sample.dtype}: "
-            f"give --input {declared.name}:{shape}:{declared.dtype}"
+            f"give a sample of {declared.dtype}"
         )

@@ -20,8 +20,8 @@ from latbench.errors import ModelError, UsageError
 PRECISIONS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 _NARROW = "tensor(float16)"
-"""What tells an operand that may be narrow. Schemas list bfloat16 for convolutions from opset 22 on alone, while
-runtimes take it in older files too."""
+"""The type by which a schema shows that an operand may be narrow. Schemas list bfloat16 for convolutions only from
+opset 22 on, while runtimes take it in older files too."""
 _SINGLE = ".float32"
 """Ends the name of the float32 form of a tensor."""
 _DTYPE_ATTRIBUTES = ("to", "dtype")
@@ -75,7 +75,7 @@ class _Cast:
                 self._constants[node.output[0]] = _constant(node)
             else:
                 self._write(node)
-        # Whatever reads a constant as float32 has its own copy by now.
+        # By now, whatever reads a constant as float32 has its own copy.
         narrowed = [self._narrowed(tensor) for tensor in self._constants.values()]
         for values in (graph.input, graph.output):
             for value in values:
@@ -147,8 +147,8 @@ class _Cast:
             return onnx.defs.get_schema(node.op_type, self._opsets.get(node.domain, 1), node.domain)
         except onnx.defs.SchemaError as error:
             raise ModelError(
-                f"{who} is no operator of ONNX, so the types that it takes are not known: "
-                "measure it as fp32, or give a file that has the precision already"
+                f"{who} is not an operator of ONNX, so the types that it takes are not known: "
+                "measure it as fp32, or give a file that already has the precision"
             ) from error
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.model.inputs import DeclaredInput
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ class OnnxFile:
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
-    """Read an ONNX file; weights that lie in a file beside it, as `torch.onnx.export` writes them, are taken in.
+    """Read an ONNX file; weights in a file beside it, as `torch.onnx.export` writes them, are included.
 
     Raises:
-        ModelError: the file or its weights are missing, it is not ONNX, or it takes something else than tensors.
+        ModelError: the file or its weights are missing, it is not ONNX, or it takes anything but tensors.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -45,7 +45,7 @@ def read_onnx(path: str | Path) -> OnnxFile:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"{path} is not an ONNX model ({_first_line(error)}): give a file that onnx.checker accepts"
+            f"{path} is not an ONNX model ({first_line(error)}): give a file that onnx.checker accepts"
         ) from error
     weights = {weight.name for weight in model.graph.initializer}
     inputs = tuple(_declared(value, path) for value in model.graph.input if value.name not in weights)
@@ -59,12 +59,8 @@ def _take_in_weights(model: onnx.ModelProto, path: Path) -> None:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent.resolve()))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"cannot read the weights beside {path} ({_first_line(error)}): keep both files in one folder"
+            f"cannot read the weights beside {path} ({first_line(error)}): keep both files in one folder"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _declared(value: onnx.ValueInfoProto, path: Path) -> DeclaredInput:
@@ -73,6 +69,8 @@ def _declared(value: onnx.ValueInfoProto, path: Path) -> DeclaredInput:
     tensor = value.type.tensor_type
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else np.dtype(object)
     if dtype.kind not in "fiub":
-        raise ModelError(f"input {value.name!r} of {path} is no tensor of numbers: latbench cannot draw a sample of it")
+        raise ModelError(
+            f"input {value.name!r} of {path} is not a tensor of numbers: latbench cannot draw a sample of it"
+        )
     shape = tuple(dimension.dim_value or None for dimension in tensor.shape.dim) if tensor.HasField("shape") else None
     return DeclaredInput(value.name, shape, dtype.name)

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making, and the table of writers that make it."""
+"""An ONNX graph while it is being built, and the table of the writers that build it."""
 
 from __future__ import annotations
 
@@ -100,9 +100,8 @@ class Graph:
         """
         self.node = node
         try:
-            args, kwargs = positional(WRITERS[node.function], node)
-            self._results[node] = WRITERS[node.function](self, *args, **kwargs)
-        except Exception as error:  # a writer fails in its own way on arguments that it does not know
+            self._results[node] = WRITERS[node.function](self, *node.args, **node.kwargs)
+        except Exception as error:  # a writer may raise anything on arguments that it does not know
             function = torch.overrides.resolve_name(node.function) or repr(node.function)
             raise UnknownOperatorError(f"no ONNX writer for {function} in module {self.path(node)!r}") from error
 
@@ -149,7 +148,7 @@ class Graph:
         """Return the values of a weight: one array for one tensor, so that what a module shares stays shared."""
         found = self._arrays.get(id(tensor))
         if found is None:
-            self._tensors.append(tensor)  # or its id might be another one's later
+            self._tensors.append(tensor)  # keeps it alive: another tensor could get its id later
             found = self._arrays[id(tensor)] = tensor.numpy(force=True)
             self._labels[id(found)] = self._labels.get(id(tensor), "")
         return found
@@ -163,11 +162,11 @@ class Graph:
         return self.filled(value, (), dtype)
 
     def filled(self, value: float, shape: tuple[int, ...], dtype: torch.dtype) -> Array:
-        """Return a constant of one value everywhere."""
+        """Return a constant tensor that holds one value everywhere."""
         return self.once((value, tuple(shape), dtype), "", lambda: np.full(shape, value, numpy_dtype(dtype)))
 
     def once(self, key: Any, label: str, build: Callable[[], Array]) -> Array:
-        """Return the constant of this key, built when first asked for, so that what is shared stays shared."""
+        """Return the constant of this key, built on first use, so that what is shared stays shared."""
         found = self._arrays.get(key)
         if found is None:
             found = self._arrays[key] = build()
@@ -219,9 +218,9 @@ def element_type(dtype: torch.dtype) -> int:
 
 @cache
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    """Return numpy's name of a torch dtype.
+    """Return NumPy's name of a torch dtype.
 
     Raises:
-        TypeError: numpy has none (bfloat16).
+        TypeError: NumPy has none (bfloat16).
     """
     return torch.empty(0, dtype=dtype).numpy().dtype

@@ -1,7 +1,7 @@
 """A graph as the bytes of an ONNX file.
 
 ONNX files are protobuf messages. Python's protobuf objects copy every weight three times and take longer than tracing
-does; joining the encoded fields takes a third of that. The encoding: a field is its number and wire type, then
+does; joining the encoded fields takes a third of that. A field is encoded as its number and wire type, then
 a varint, or a length and that many bytes (https://protobuf.dev/programming-guides/encoding). Field numbers are those of
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """

@@ -1,4 +1,4 @@
-"""Writers of what moves, cuts and joins tensors. Shapes are static: whatever only renames dimensions is a Reshape."""
+"""Writers of what moves, cuts and joins tensors. Shapes are static: whatever only regroups dimensions is a Reshape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 
 from latbench.onnx_export.elementwise import choose, operand
@@ -21,7 +21,7 @@ from latbench.tracing import Node
     *homes("atleast_1d", "atleast_2d", "atleast_3d"),
 )
 def reshape(graph: Graph, x: Node, *_: Any, **__: Any) -> Any:
-    """Write whatever keeps the elements in order."""
+    """Write anything that keeps the elements in order."""
     if graph.node.dtype != x.dtype:
         raise UnknownOperatorError
     return graph.add("Reshape", x, graph.integers(*graph.node.shape))
@@ -42,7 +42,6 @@ def permute(graph: Graph, x: Node, *dims: Any) -> Any:
 
 @writes(*homes("transpose", "swapaxes", "swapdims"))
 def transpose(graph: Graph, x: Node, dim0: int, dim1: int) -> Any:
-    """Write an exchange of two dimensions."""
     order = list(range(len(x.shape)))
     if order:
         order[dim0], order[dim1] = order[dim1], order[dim0]
@@ -51,7 +50,6 @@ def transpose(graph: Graph, x: Node, dim0: int, dim1: int) -> Any:
 
 @writes(Tensor.mT.__get__, Tensor.mH.__get__, *homes("adjoint"))  # type: ignore[attr-defined]
 def transpose_last(graph: Graph, x: Node) -> Any:
-    """Write the transpose of matrices."""
     return transpose(graph, x, -2, -1)
 
 
@@ -74,10 +72,7 @@ def movedim(graph: Graph, x: Node, source: Any, destination: Any) -> Any:
 
 @writes(*homes("cat", "concat", "concatenate"))
 def cat(graph: Graph, tensors: Any, dim: int = 0) -> Any:
-    """Write a concatenation; torch passes over empty vectors beside tensors of more dimensions."""
-    dtype = graph.node.dtype
-    parts = [tensor for tensor in tensors if len(tensor.shape) == len(graph.node.shape)]
-    return graph.add("Concat", *(operand(graph, part, dtype) for part in parts), axis=dim)
+    return graph.add("Concat", *tensors, axis=dim)
 
 
 @writes(*homes("stack"))
@@ -133,24 +128,8 @@ def select(graph: Graph, x: Node, dim: int, index: int) -> Any:
     return graph.add("Reshape", cut, graph.integers(*graph.node.shape))
 
 
-@writes(*homes("diagonal"))
-def diagonal(graph: Graph, x: Node, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """Write a diagonal, as the last dimension."""
-    rank = len(x.shape)
-    dim1, dim2 = dim1 % rank, dim2 % rank
-    others = [axis for axis in range(rank) if axis not in (dim1, dim2)]
-    rows, columns = x.shape[dim1], x.shape[dim2]
-    flat = [x.shape[axis] for axis in others]
-    turned = graph.add("Transpose", x, perm=(*others, dim1, dim2))
-    places = np.arange(rows * columns).reshape(rows, columns).diagonal(offset)
-    key = ("diagonal", rows, columns, offset)
-    merged = graph.add("Reshape", turned, graph.integers(*flat, rows * columns))
-    return graph.add("Gather", merged, graph.once(key, "", places.copy), axis=len(flat))
-
-
-@writes(*homes("expand", "expand_as", "broadcast_to"))
-def expand(graph: Graph, x: Node, *_: Any, **__: Any) -> Any:
-    """Write a broadcast to a larger shape."""
+@writes(Tensor.expand, Tensor.expand_as, torch.broadcast_to, Tensor.broadcast_to)
+def expand(graph: Graph, x: Node, *_: Any) -> Any:
     return graph.add("Expand", x, graph.integers(*graph.node.shape))
 
 
@@ -232,30 +211,14 @@ def pad(graph: Graph, x: Node, pad: Any, mode: str = "constant", value: float | 
     return graph.cast(padded, x.dtype) if flags else padded
 
 
-def _circular(graph: Graph, x: Node, pad: Any) -> Any:
-    value: Any = x
-    shape = list(x.shape)
-    for index in range(len(pad) // 2):
-        before, after, axis = pad[2 * index], pad[2 * index + 1], len(shape) - 1 - index
-        size = shape[axis]
-        if min(before, after) < 0:
-            raise UnknownOperatorError
-        ends = [(size - before, size), (0, size), (0, after)]
-        parts = [
-            graph.add("Slice", value, *(graph.integers(v) for v in (start, end, axis)))
-            for start, end in ends
-            if end > start
-        ]
-        value = graph.add("Concat", *parts, axis=axis)
-        shape[axis] = size + before + after
-    return value
+@writes(torch.where, Tensor.where)
+def where(graph: Graph, condition: Node, x: Any, y: Any) -> Any:
+    dtype = graph.node.dtype
+    return graph.add("Where", condition, operand(graph, x, dtype), operand(graph, y, dtype))
 
 
 @writes(F.pixel_shuffle)
 def pixel_shuffle(graph: Graph, x: Node, upscale_factor: int) -> Any:
-    """Write a move of channels into space."""
-    if len(x.shape) != 4:
-        raise UnknownOperatorError
     return graph.add("DepthToSpace", x, blocksize=upscale_factor, mode="CRD")
 
 

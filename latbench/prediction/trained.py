@@ -1,23 +1,26 @@
-"""A fitted predictor together with what it predicts."""
+"""A trained predictor: a fitted predictor with its space, conditions and unit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import Fact
-from latbench.errors import NotDifferentiableError, PluginError, ShapeError, UsageError, reason
-from latbench.plugins import PREDICTORS, load, names
+from latbench.errors import NotDifferentiableError, ShapeError, UsageError, reason
+from latbench.prediction.plugin import gives_std, names_of
 from latbench.predictor import DifferentiablePredictor, Predictor
 from latbench.records.measurement import Conditions
 from latbench.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
+
+ArchitecturesLike = Sequence[Architecture | str] | NDArray[np.floating]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +48,50 @@ class TrainedPredictor:
         """The unit of predictions, ``"ms"``."""
         return self.conditions.unit
 
-    def predict(self, architectures: Sequence[Architecture | str] | NDArray[np.floating]) -> NDArray[np.float64]:
+    @overload
+    def predict(self, architectures: ArchitecturesLike) -> Values: ...
+
+    @overload
+    def predict(self, architectures: ArchitecturesLike, return_std: Literal[False]) -> Values: ...
+
+    @overload
+    def predict(self, architectures: ArchitecturesLike, return_std: Literal[True]) -> tuple[Values, Values]: ...
+
+    def predict(self, architectures: ArchitecturesLike, return_std: bool = False) -> Values | tuple[Values, Values]:
         """Predict values ``(n,)`` in `unit`.
 
         Args:
             architectures: architectures or their string forms, or encodings ``(n, columns)``, relaxed ones included.
+            return_std: return a pair instead: the values and their standard deviations ``(n,)``, both in `unit`.
 
         Raises:
-            ParseError: a text that is no architecture of the space.
+            ParseError: a text is not an architecture of the space.
             ShapeError: encodings of another shape.
-            UsageError: the predictor itself fails.
+            UsageError: one text in place of several, the predictor itself fails, or it gives no standard deviations.
         """
+        if return_std and not gives_std(self.estimator):
+            able = [*names_of(gives_std), "sklearn.linear_model:BayesianRidge"]
+            raise UsageError(
+                f"predictor {self.plugin!r} gives no standard deviations: use {' or '.join(map(repr, able))}"
+            )
+        if isinstance(architectures, str):
+            raise UsageError(f"several architectures are predicted at once: give a list, predict([{architectures!r}])")
+        rows = self._encodings(architectures)
+        if not len(rows):
+            return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
+        names = None if isinstance(architectures, np.ndarray) else architectures
+        if return_std:
+            return predict_with_std(self.estimator, rows, self.plugin, names)
+        return predict_values(self.estimator, rows, self.plugin, names)
+
+    def _encodings(self, architectures: ArchitecturesLike) -> NDArray[np.floating]:
         if not isinstance(architectures, np.ndarray):
             parsed = [self.space.parse(each) if isinstance(each, str) else each for each in architectures]
             architectures = self.space.encode(parsed)
         columns = len(self.space.columns)
         if architectures.ndim != 2 or architectures.shape[1] != columns:
             raise ShapeError(f"encodings of this space have the shape (n, {columns}), not {architectures.shape}")
-        if not len(architectures):
-            return np.empty(0)
-        return predict_values(self.estimator, architectures, self.plugin)
+        return architectures
 
     def module(self) -> nn.Module:
         """Return the differentiable form: encodings ``(..., columns)`` to ``(...)`` in `unit`.
@@ -74,44 +101,59 @@ class TrainedPredictor:
         """
         if isinstance(self.estimator, DifferentiablePredictor):
             return self.estimator.module()
-        choices = " or ".join(repr(name) for name in differentiable_predictors())
+        choices = " or ".join(repr(name) for name in names_of(is_differentiable))
         raise NotDifferentiableError(
             f"predictor {self.plugin!r} is not differentiable: use {choices or 'one that has a module()'}"
         )
 
 
-def predict_values(estimator: Predictor, X: NDArray[np.floating], plugin: str) -> NDArray[np.float64]:
-    """Return what a fitted predictor says of encodings ``(n, columns)``: ``(n,)``.
+def predict_values(
+    estimator: Predictor, X: NDArray[np.floating], plugin: str, names: Sequence[object] | None = None
+) -> Values:
+    """Return the predictions ``(n,)`` of a fitted predictor for encodings ``(n, columns)``.
 
     Args:
         estimator: the fitted predictor.
         X: the encodings.
         plugin: the predictor's name, for messages.
+        names: what messages call the rows; None counts them.
 
     Raises:
-        UsageError: the predictor fails, or returns something else than a number for each row.
+        UsageError: the predictor fails, or returns anything but one number a row.
     """
     try:
         values = np.asarray(estimator.predict(X), dtype=np.float64)
     except Exception as error:  # a foreign estimator raises anything
-        raise UsageError(f"predictor {plugin!r} cannot predict ({reason(error)}): fit it again, or another") from error
-    if values.shape != (len(X),):
-        raise UsageError(
-            f"predictor {plugin!r} predicts {values.shape} for {len(X)} rows, not ({len(X)},): fit another"
-        )
-    if not np.isfinite(values).all():
-        raise UsageError(f"predictor {plugin!r} predicts what is no number: fit it again, or another")
+        raise _failed(plugin, error) from error
+    return _checked(values, len(X), plugin, names)
+
+
+def predict_with_std(
+    estimator: Predictor, X: NDArray[np.floating], plugin: str, names: Sequence[object] | None = None
+) -> tuple[Values, Values]:
+    """Return predictions and their standard deviations; otherwise as `predict_values`."""
+    try:
+        values, std = estimator.predict(X, return_std=True)  # type: ignore[call-arg]
+        values, std = np.asarray(values, dtype=np.float64), np.asarray(std, dtype=np.float64)
+    except Exception as error:  # a foreign estimator raises anything
+        raise _failed(plugin, error) from error
+    return _checked(values, len(X), plugin, names), _checked(std, len(X), plugin, names)
+
+
+def is_differentiable(estimator: Predictor) -> bool:
+    """Return whether a search can differentiate a predictor."""
+    return isinstance(estimator, DifferentiablePredictor)
+
+
+def _failed(plugin: str, error: Exception) -> UsageError:
+    return UsageError(f"predictor {plugin!r} cannot predict ({reason(error)}): fit it again, or fit another")
+
+
+def _checked(values: Values, rows: int, plugin: str, names: Sequence[object] | None) -> Values:
+    if values.shape != (rows,):
+        raise UsageError(f"predictor {plugin!r} predicts {values.shape} for {rows} rows, not ({rows},): fit another")
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        row = f"row {wrong[0] + 1} of {rows}" if names is None else names[wrong[0]]
+        raise UsageError(f"predictor {plugin!r} predicts what is not a number for {row}: fit it again, or fit another")
     return values
-
-
-def differentiable_predictors() -> list[str]:
-    """Return the names of the registered predictors that a search can differentiate and that load here."""
-    found = []
-    for name in names(PREDICTORS):
-        try:
-            plugin = load(PREDICTORS, name)
-        except PluginError:
-            continue
-        if isinstance(plugin, type) and issubclass(plugin, DifferentiablePredictor):
-            found.append(name)
-    return found

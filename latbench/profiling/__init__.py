@@ -4,53 +4,48 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
-from latbench import plugins
 from latbench.backend import Backend, CompileOptions
-from latbench.devices.host import check_threads, divided_cores
-from latbench.errors import LatbenchError, PluginError, UsageError, reason
+from latbench.errors import LatbenchError, MeasurementError, UsageError
+from latbench.executor import Executor, Place
 from latbench.measure.energy.windows import EnergySettings
+from latbench.measure.quantities import QUANTITIES
+from latbench.measure.quantities.energy import EnergyQuantity
+from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
+from latbench.measure.workers.backend_name import backend_name
+from latbench.measure.workers.local import LocalExecutor
+from latbench.measure.workers.places import PlacesRequest
 from latbench.measure.workers.request import SessionRequest
-from latbench.meter import Meter
-from latbench.profiling.passes import Pass, Progress
+from latbench.measure.workers.structure import StructureRequest
+from latbench.profiling.passes import Pass
 from latbench.profiling.plan import Stretch, plan
+from latbench.profiling.progress import Progress
 from latbench.records.noise_floor import NoiseFloor, noise_floor
 from latbench.records.subjects import Failure, Subject, references
-from latbench.space import SearchSpace, SpaceSpec
+from latbench.space import HasOperations, HasParts, SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
-
-Answer = TypeVar("Answer")
-
-SESSION_SIZE = 13
-"""Subjects of one session beside its references: enough neighbours in time to tell drift from workload."""
-
-ACCELERATOR_SESSION_SIZE = 29
-"""A process takes seconds to start on an accelerator, for a context and the libraries' kernels; more share them."""
-
-ENERGY_SESSION_SIZE = 8
-"""Subjects of one session of energy: they share its idle windows, and a kill loses at most so many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a profile holds now of one quantity.
+    """What a profile now holds of one quantity.
 
     Args:
         store: the file.
         progress: what this run did.
         planned: how many architectures it is to hold; fewer than asked for where the space has no more.
-        left: how many planned subjects nobody has measured.
+        left: how many planned subjects are not measured yet.
         architectures: how many are measured.
         operations: how many are measured.
         failures: what could not be measured.
-        noise_floor: what the blind duplicates say.
-        energy: the same of the energy, where a meter was asked for.
+        noise_floor: from the blind duplicates.
+        parts: how many are measured.
+        more: the same of the other quantities of the run, by name.
     """
 
     store: Path
@@ -61,119 +56,140 @@ class Summary:
     operations: int
     failures: tuple[Failure, ...]
     noise_floor: NoiseFloor
-    energy: Summary | None = None
+    parts: int = 0
+    more: Mapping[str, Summary] = field(default_factory=dict)
 
 
 def profile_space(
     space: SearchSpace,
-    backend: str,
+    backend: str | Backend,
     store: str | Path,
     *,
     samples: int,
+    quantities: str | Sequence[str] = ("latency",),
     seed: int = 0,
     options: CompileOptions | None = None,
     settings: Settings | None = None,
     batch: int = 1,
     with_operations: bool = False,
+    with_parts: bool = False,
     meter: str | None = None,
     window_s: float = 5.0,
     retry_failed: bool = False,
     budget_seconds: float | None = None,
     timeout: float = 120.0,
+    executor: Executor | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
     """Measure `samples` distinct architectures, and some of them again, and keep every value in `store`.
 
-    Runs that were interrupted continue; several processes may work on one store. With a meter, a second pass measures
-    the energy of what the first one timed; the meter counts whatever runs on the device, so one process alone must.
+    Runs that were interrupted continue; several processes may work on one store. Each further quantity is a pass of its
+    own over what the first one measured. A meter counts whatever runs on the device, so only one process may meter it.
 
     Args:
         space: the search space.
-        backend: plug-in name or ``module:Class``.
+        backend: plug-in name, ``module:Class``, or a backend that its class gives without arguments.
         store: the SQLite file; made if missing.
         samples: how many architectures; isomorphic ones count once.
+        quantities: what is measured of them: ``"latency"``, ``"energy"``, ``"memory"``, or several.
         seed: draws the architectures; more samples with one seed extend the same list.
         options: how models are compiled.
         settings: how they are measured.
         batch: inputs of one inference.
         with_operations: also measure every distinct operation of the space, for the lookup predictor.
-        meter: plug-in name or ``module:Class`` of what counts energy; None measures latency alone.
+        with_parts: also measure the parts of every architecture, such as those up to an early exit.
+        meter: plug-in name or ``module:Class`` of what counts energy, which is then measured too.
         window_s: seconds for which a metered model runs without a break, three times.
         retry_failed: also measure what an earlier run could not.
         budget_seconds: start no session after so long, counted from the first one; None measures all.
         timeout: seconds that one model may take to compile.
+        executor: where sessions run; None runs them in processes of this machine, at all equal devices of the backend.
         on_progress: called after each session.
 
     Raises:
-        UsageError: nothing to measure, the store is another profile's, or a meter with a cold cache.
+        UsageError: there is nothing to measure, the space does not have the operations or parts, the store belongs to
+            another profile or to a space that has been edited since, or a meter is combined with a cold cache.
         NoCounterError: the meter cannot count the energy of the backend's device.
         MeasurementError: the backend cannot run the space's reference architectures, or the meter's counter fails.
     """
     options, settings = options or CompileOptions(), settings or Settings()
     if samples < 1 and not with_operations:
         raise UsageError(f"{samples} samples leave nothing to measure: give --samples 1 or more")
-    if meter is not None and settings.cache == "cold":
-        raise UsageError(
-            "a metered model runs back to back, so its cache is warm: meter it in a store with --cache warm"
-        )
-    check_threads(options.threads)
-    spec = SpaceSpec.of(space)
-    identity = Identity(spec, backend, options.precision, options.threads, batch, settings.cache, dict(options.options))
-    request = SessionRequest("", backend, options, settings, spec, batch, seed, ())
-    # A mistake must not leave a store behind, nor be found after hours.
-    target: Backend = plugins.configure(plugins.BACKENDS, backend, {})
-    energy = None if meter is None else _checked(EnergySettings(meter, window_s), target)
-    # One session is timed while the next one compiles, where there is a core to spare and no accelerator to share.
-    on_cpu = _told("backend", backend, target.device).kind == "cpu"
-    ahead = on_cpu and bool(divided_cores(options.threads)[0])
-    size = SESSION_SIZE if on_cpu else ACCELERATOR_SESSION_SIZE
-    stretches = plan(space, samples, seed, with_operations=with_operations)
-    deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
-    new_pass = partial(Pass, references=references(space), timeout=timeout, deadline=deadline, on_progress=on_progress)
-    with Store(store, identity, quantity="latency") as opened:
-        if retry_failed:
-            opened.retry_failures()
-        timing = new_pass(opened, request, riding=True, session_size=size, ahead=ahead)
-        try:
-            progress = timing.run(stretches)
-        except LatbenchError:
-            opened.discard_if_empty()
-            raise
-        summary = _summary(opened, progress, stretches)
-    if energy is None:
-        return summary
-    limited = replace(settings, max_seconds=energy.max_seconds(ENERGY_SESSION_SIZE))
-    request = replace(request, settings=limited, energy=energy)
-    with Store(store, identity, quantity="energy") as opened:
-        if retry_failed:
-            opened.retry_failures()
-        # Nothing compiles ahead: the counter would count the compiler.
-        metering = new_pass(opened, request, riding=False, session_size=ENERGY_SESSION_SIZE, ahead=False)
-        stretches = _without(stretches, summary.failures)
-        progress = metering.run(stretches)
-        return replace(summary, energy=_summary(opened, progress, stretches))
+    if with_operations and not isinstance(space, HasOperations):
+        raise UsageError(f"{SpaceSpec.of(space)} has no operations that run alone: leave --operators out")
+    if with_parts and not isinstance(space, HasParts):
+        raise UsageError(f"{SpaceSpec.of(space)} has no parts that run alone: leave --parts out")
+    wanted = _wanted(quantities, meter, window_s)
+    spec, name = SpaceSpec.of(space), backend_name(backend)
+    identity = Identity(spec, name, options.precision, options.threads, batch, settings.cache, dict(options.options))
+    with ExitStack() as stack:
+        running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
+        # A mistake must not leave a store behind, nor come to light after hours.
+        places = _equal_places(running, PlacesRequest(name, options, settings, wanted))
+        stretches = plan(space, samples, seed, with_operations=with_operations, with_parts=with_parts)
+        structure = running.start(StructureRequest(spec, batch, with_operations), places[0]).result()
+        deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
+        summaries: dict[str, Summary] = {}
+        for quantity in wanted:
+            with Store(store, identity, quantity=quantity.name) as opened:
+                request = SessionRequest("", name, options, settings, spec, batch, seed, (), quantity)
+                try:
+                    if structure is not None:
+                        opened.check_structure(structure)
+                    if retry_failed:
+                        opened.retry_failures()
+                    progress = Pass(
+                        opened,
+                        request,
+                        executor=running,
+                        places=places,
+                        references=references(space),
+                        deadline=deadline,
+                        on_progress=on_progress,
+                    ).run(stretches)
+                except LatbenchError:
+                    opened.discard_if_empty()
+                    raise
+                summaries[quantity.name] = summary = _summary(opened, progress, stretches)
+                stretches = _without(stretches, summary.failures)
+    first, *_ = summaries.values()
+    return replace(first, more={name: summary for name, summary in summaries.items() if summary is not first})
 
 
-def _checked(energy: EnergySettings, backend: Backend) -> EnergySettings:
-    """Return the settings, once it is sure that the meter can count."""
-    meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-    device = _told("backend", backend.name, backend.device)
-    _told("meter", energy.meter, partial(meter.counter, device))
-    return energy
+def _wanted(quantities: str | Sequence[str], meter: str | None, window_s: float) -> tuple[Quantity, ...]:
+    """Return the quantities in the order in which they are measured."""
+    names = {
+        *([quantities] if isinstance(quantities, str) else quantities),
+        *((EnergyQuantity.name,) if meter is not None else ()),
+    }
+    for name in names:
+        if name not in QUANTITIES:
+            raise UsageError(f"no quantity {name!r}: choose from {', '.join(QUANTITIES)}")
+    if not names:
+        raise UsageError(f"no quantity is given: give --quantity {' or '.join(QUANTITIES)}")
+    if EnergyQuantity.name not in names:
+        return tuple(kind() for name, kind in QUANTITIES.items() if name in names)
+    if meter is None:
+        raise UsageError("energy needs a meter: give --meter, see 'latbench plugins'")
+    energy = EnergyQuantity(EnergySettings(meter, window_s))
+    return tuple(energy if kind is EnergyQuantity else kind() for name, kind in QUANTITIES.items() if name in names)
 
 
-def _told(word: str, name: str, ask: Callable[[], Answer]) -> Answer:
-    """Return what a plug-in answers; a stranger's may raise anything."""
-    try:
-        return ask()
-    except LatbenchError:
-        raise
-    except Exception as error:
-        raise PluginError(f"{word} {name!r} fails ({reason(error)}): correct it, or choose another") from error
+def _equal_places(executor: Executor, request: PlacesRequest) -> list[Place]:
+    """Return the places whose devices may share a store: those that equal the first one.
+
+    Raises:
+        UsageError: the backend or a quantity is not available there.
+        MeasurementError: there is no place.
+    """
+    places = executor.places(request)
+    if not places:
+        raise MeasurementError(f"the executor has no place for {request.backend!r}: check that its machines answer")
+    return [place for place in places if not place.device.differences(places[0].device)]
 
 
 def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:
-    """Leave out what has no latency: it would fail again."""
+    """Leave out subjects that failed before: they would fail again."""
     failed = {Subject(failure.kind, failure.subject, failure.replicate) for failure in failures}
     left = []
     for stretch in stretches:
@@ -188,10 +204,11 @@ def _summary(store: Store, progress: Progress, stretches: Sequence[Stretch]) -> 
         store=store.path,
         progress=progress,
         planned=sum(subject.kind == "architecture" and not subject.replicate for subject in planned),
-        # Other processes measure, too.
+        # Other processes measure too.
         left=sum(not store.holds(subject) for subject in planned) if progress.done < progress.total else 0,
         architectures=store.count("architecture"),
         operations=store.count("operation"),
+        parts=store.count("part"),
         failures=store.failures(),
         noise_floor=noise_floor(store.duplicates()),
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
-from latbench.backend import CompileOptions
+from latbench.backend import Backend, CompileOptions
 from latbench.errors import UsageError
-from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.one_model.sessions import session_name, succeeded
+from latbench.measure.quantities.latency import LATENCY
+from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
-from latbench.measure.workers import Workers
+from latbench.measure.workers.backend_name import backend_name
+from latbench.measure.workers.local import LocalExecutor
+from latbench.measure.workers.places import PlacesRequest
 from latbench.measure.workers.request import SessionRequest
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.subjects import Subject, references
@@ -21,51 +23,65 @@ from latbench.space import Architecture, SearchSpace, SpaceSpec
 def measure_architectures(
     space: SearchSpace,
     architectures: Sequence[Architecture],
-    backend: str,
+    backend: str | Backend,
     *,
     options: CompileOptions | None = None,
     settings: Settings | None = None,
     batch: int = 1,
-    energy: EnergySettings | None = None,
+    quantity: Quantity = LATENCY,
     like: Conditions | None = None,
     timeout: float = 120.0,
 ) -> list[Measurement]:
-    """Measure architectures together with their space's references, in a process of its own.
+    """Measure architectures together, with their space's references where the quantity has any, in other processes.
+
+    Without architectures, the references are measured alone, to check that anything can be.
 
     Args:
         space: what they belong to.
         architectures: what to measure; the result has their order.
-        backend: plug-in name or ``module:Class``.
+        backend: plug-in name, ``module:Class``, or a backend that its class gives without arguments.
         options: how they are compiled.
         settings: how they are measured.
         batch: inputs of one inference.
-        energy: measures energy, in mJ, and without the references.
+        quantity: what is measured of them (`latbench.measure.quantities`).
         like: what the result must be comparable with; None takes any.
         timeout: seconds that one may take to compile.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses, a device whose energy the meter cannot count, or
-            measurements that cannot be compared with those that they should be like.
-        MeasurementError: one of them cannot be compiled or run.
+        UsageError: the backend is unknown, it refuses the options, the quantity cannot be measured, or the
+            measurements cannot be compared with `like`.
+        MeasurementError: an architecture cannot be compiled or run.
     """
-    name, settings = session_name(), settings or Settings(verify="all")
+    options, settings = options or CompileOptions(), settings or Settings(verify="all")
+    plugin = backend_name(backend)
     subjects = [Subject("architecture", text) for text in dict.fromkeys(map(str, architectures))]
-    if energy is not None:
-        settings = replace(settings, max_seconds=energy.max_seconds(len(subjects)))
-    request = SessionRequest(
-        session=name,
-        backend=backend,
-        options=options or CompileOptions(),
-        settings=settings,
-        space=SpaceSpec.of(space),
-        batch=batch,
-        seed=zlib.crc32(name.encode()),
-        subjects=(*(references(space) if energy is None else ()), *subjects),
-        energy=energy,
-    )
-    with Workers() as workers:
-        result = succeeded(workers.run(request, timeout=timeout))
-    if like is not None and result.conditions is not None and (fields := like.differences(result.conditions)):
-        raise UsageError(f"what is measured here cannot be compared: {', '.join(fields)} differ: profile again here")
-    by_subject = {m.subject: m for m in result.measurements if m.kind == "architecture"}
-    return [by_subject[str(architecture)] for architecture in architectures]
+    measured: dict[str, Measurement] = {}
+    with LocalExecutor(timeout) as executor:
+        place, *_ = executor.places(PlacesRequest(plugin, options, settings, (quantity,)))
+        if not subjects and not quantity.with_references:
+            quantity, like = LATENCY, None
+        riding = references(space) if quantity.with_references else ()
+        size = quantity.session_size(place.device)
+        for start in range(0, max(1, len(subjects)), size):
+            name = session_name()
+            request = SessionRequest(
+                session=name,
+                backend=plugin,
+                options=options,
+                settings=settings,
+                space=SpaceSpec.of(space),
+                batch=batch,
+                seed=zlib.crc32(name.encode()),
+                subjects=(*riding, *subjects[start : start + size]),
+                quantity=quantity,
+            )
+            result = succeeded(executor.start(request, place).result())
+            if like is not None and result.conditions is not None:
+                _check_comparable(like, result.conditions)
+            measured |= {m.subject: m for m in result.measurements if m.kind == "architecture"}
+    return [measured[str(architecture)] for architecture in architectures]
+
+
+def _check_comparable(like: Conditions, conditions: Conditions) -> None:
+    if fields := like.differences(conditions):
+        raise UsageError(f"measurements here cannot be compared: {', '.join(fields)} differ: profile again here")

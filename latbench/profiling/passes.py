@@ -1,23 +1,26 @@
-"""One pass over a plan: claim, measure in worker processes, store; session after session."""
+"""One pass over a plan: claim, measure at the executor's places, store; results are taken as they come."""
 
 from __future__ import annotations
 
 import time
 import uuid
 import zlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from latbench.errors import MeasurementError, StoreError
+from latbench.executor import Executor, Place, PlaceLostError, SessionDiedError
 from latbench.measure.between_sessions import BetweenSessions
+from latbench.measure.quantities.latency import LATENCY
 from latbench.measure.session import SessionResult, timed
-from latbench.measure.workers import RunningSession, SessionDiedError, Workers
 from latbench.measure.workers.request import SessionRequest
 from latbench.profiling.plan import Stretch
-from latbench.records.noise_floor import NoiseFloor, noise_floor
+from latbench.profiling.progress import Progress
+from latbench.records.noise_floor import noise_floor
 from latbench.records.subjects import Failure, Subject
 from latbench.store import Store
 
@@ -25,36 +28,22 @@ REFERENCE_DEATHS = 3
 """How often in a row a worker may die over a reference before the run ends."""
 
 
+@dataclass(slots=True)
+class _Trial:
+    """Subjects that run alone after a worker died measuring all of them: the one that dies alone is to blame."""
+
+    death: SessionDiedError
+    size: int
+    left: int
+    failed: list[SessionResult] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a pass stands, for whoever draws it.
+class _Part:
+    """The subjects of one session, beside the references."""
 
-    Args:
-        done: subjects measured or failed, those of earlier runs included.
-        total: subjects planned.
-        quantity: what is being measured, ``"latency"`` or ``"energy"``.
-        measured: subjects measured in this run.
-        seconds: seconds since this run began.
-        failures: subjects failed in this run.
-        flags: how many measurements of this run carry each flag.
-        phases: seconds of this run by phase: where the time goes.
-        noise_floor: what the blind duplicates so far say; None before the first of this run.
-    """
-
-    done: int
-    total: int
-    quantity: str = "latency"
-    measured: int = 0
-    seconds: float = 0.0
-    failures: int = 0
-    flags: Counter[str] = field(default_factory=Counter)
-    phases: Counter[str] = field(default_factory=Counter)
-    noise_floor: NoiseFloor | None = None
-
-    @property
-    def per_hour(self) -> float:
-        """Subjects an hour in this run."""
-        return self.measured / self.seconds * 3600 if self.seconds else 0.0
+    subjects: tuple[Subject, ...]
+    trial: _Trial | None = None
 
 
 class Pass:
@@ -62,13 +51,11 @@ class Pass:
 
     Args:
         store: of the quantity; what it holds is not measured again.
-        request: what all sessions share; its subjects are filled in.
-        references: what can be measured wherever anything can.
-        riding: whether the references ride along in every session.
-        session_size: subjects of a session beside them.
-        timeout: seconds that one model may take to compile.
+        request: what all sessions share, the quantity included; each session fills in its subjects.
+        executor: starts the sessions.
+        places: where sessions run; their devices are equal.
+        references: the fixed architectures that every session measures too.
         deadline: of the monotonic clock; no session starts after it.
-        ahead: whether one session compiles while another one is measured.
         on_progress: called after each session.
     """
 
@@ -77,28 +64,29 @@ class Pass:
         store: Store,
         request: SessionRequest,
         *,
+        executor: Executor,
+        places: Sequence[Place],
         references: Sequence[Subject],
-        riding: bool,
-        session_size: int,
-        timeout: float,
         deadline: float,
-        ahead: bool,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.store, self.request, self.references = store, request, tuple(references)
-        self.riding = self.references if riding else ()
-        self.session_size, self.timeout, self.deadline, self.ahead = session_size, timeout, deadline, int(ahead)
-        self.on_progress = on_progress
+        self.executor, self.places = executor, list(places)
+        self.riding = self.references if request.quantity.with_references else ()
+        self.deadline, self.on_progress = deadline, on_progress
         self.started = time.monotonic()
         self.between_sessions = BetweenSessions()
         self.reference_deaths = 0
+        self._again: deque[_Part] = deque()
+        self._flying: dict[Future[SessionResult], tuple[_Part, Place]] = {}
+        self._is_first = True
 
     def run(self, stretches: Sequence[Stretch]) -> Progress:
         """Measure what the store does not hold yet.
 
         Raises:
             UsageError: a worker refused the request.
-            MeasurementError: the references cannot be measured.
+            MeasurementError: the references cannot be measured, or no place is left.
         """
         subjects = [subject for stretch in stretches for subject in (*stretch.first, *stretch.again)]
         done = sum(self.store.holds(subject) for subject in subjects)
@@ -106,117 +94,142 @@ class Pass:
         self.on_progress(self.progress)
         try:
             for stretch in stretches:
-                # Blind duplicates run in processes that share no memory layout with those of the first values.
+                # Blind duplicates run in processes whose memory layout differs from that of the first values.
                 self._measure(stretch.first)
                 self._measure(stretch.again)
                 self.progress = replace(self.progress, noise_floor=noise_floor(self.store.duplicates()))
                 self.on_progress(self.progress)
         finally:
-            with suppress(StoreError):  # a disk that is full has been told of
+            for future in self._flying:
+                future.cancel()
+            with suppress(StoreError):  # a full disk has been reported already
                 self.store.release()
         return self.progress
 
     def _measure(self, subjects: Sequence[Subject]) -> None:
+        """Keep every place busy until all subjects are measured, have failed, or the time is up."""
         waiting = iter(subjects)
-        if not (claimed := self.store.claim(waiting, self.session_size)):
+        if (part := self._next(waiting, self.places[0])) is None:
             return
-        started: deque[tuple[SessionRequest, RunningSession[SessionResult]]] = deque()
-        with Workers() as workers:
-            while started or claimed:
-                if claimed and time.monotonic() < self.deadline:
-                    part = replace(self.request, subjects=tuple(claimed))
-                    started.append((part, workers.start(self._session(part))))
-                    claimed = self.store.claim(waiting, self.session_size)
-                else:
-                    claimed = []
-                if started and (len(started) > self.ahead or not claimed):
-                    part, running = started.popleft()
-                    for result in self._results(workers, part, running):
-                        self._keep(result)
+        self._again.append(part)
+        if not self._is_first:
+            self.executor.renew()
+        self._is_first = False
+        while self._again or self._flying:
+            self._fill(waiting)
+            for future in wait(self._flying, return_when=FIRST_COMPLETED).done:
+                part, place = self._flying.pop(future)
+                try:
+                    self._finished(part, place, future.result())
+                except PlaceLostError as lost:
+                    self._lose(place, part, lost)
+                except SessionDiedError as death:
+                    self._after(death, part, place)
+            self._fill(waiting)
 
-    def _session(self, request: SessionRequest) -> SessionRequest:
-        """Give a request a name, an order of its own, the references, and what is known of other sessions."""
+    def _next(self, waiting: Iterator[Subject], place: Place) -> _Part | None:
+        if self._again:
+            return self._again.popleft()
+        if time.monotonic() >= self.deadline:
+            return None
+        claimed = self.store.claim(waiting, self.request.quantity.session_size(place.device))
+        return _Part(tuple(claimed)) if claimed else None
+
+    def _fill(self, waiting: Iterator[Subject]) -> None:
+        """Start sessions: one at each place, and then one more where it may compile ahead."""
+        for most in (1, 2) if self.request.quantity.compiles_ahead else (1,):
+            for place in [place for place in self.places if most == 1 or place.compiles_ahead]:
+                flying = sum(where is place for _, where in self._flying.values())
+                if flying < most and (part := self._next(waiting, place)) is not None:
+                    self._start(part, place)
+
+    def _start(self, part: _Part, place: Place) -> None:
+        try:
+            self._flying[self.executor.start(self._session(part), place)] = part, place
+        except PlaceLostError as lost:
+            self._lose(place, part, lost)
+
+    def _lose(self, place: Place, part: _Part, lost: PlaceLostError) -> None:
+        """Run elsewhere what was running at a lost place."""
+        self.places = [other for other in self.places if other is not place]
+        self._again.append(part)
+        if not self.places:
+            raise MeasurementError(f"no place is left to measure at: {lost}") from lost
+
+    def _session(self, part: _Part) -> SessionRequest:
+        """Give a session a name, an order of its own, the references, and what is known of other sessions."""
         name = uuid.uuid4().hex[:12]
         return replace(
-            request,
+            self.request,
             session=name,
-            settings=replace(request.settings, between_sessions=self.between_sessions.estimate()),
-            seed=zlib.crc32(f"{request.seed} {name}".encode()),
-            subjects=(*self.riding, *request.subjects),
+            settings=replace(self.request.settings, between_sessions=self.between_sessions.estimate()),
+            seed=zlib.crc32(f"{self.request.seed} {name}".encode()),
+            subjects=(*self.riding, *part.subjects),
         )
 
-    def _results(
-        self, workers: Workers, request: SessionRequest, running: RunningSession[SessionResult]
-    ) -> Iterator[SessionResult]:
-        """Wait for a session; where its worker dies, record the culprit and run the others again."""
-        try:
-            result = running.result(timeout=self.timeout)
-        except SessionDiedError as death:
-            yield from self._after(death, workers, request)
-            return
-        if len(request.subjects) > 1 and any(f.crowded for f in result.failures if f.kind == "reference"):
-            for subject in request.subjects:
-                yield from self._again(workers, replace(request, subjects=(subject,)))
+    def _finished(self, part: _Part, place: Place, result: SessionResult) -> None:
+        """Keep what a session measured; a model that ran out of memory beside others runs again alone."""
+        several = len(part.subjects) > 1
+        if several and any(f.crowded for f in result.failures if f.kind == "reference"):
+            self._again.extend(_Part((subject,)) for subject in part.subjects)
             return
         _check_references(result)
         self.reference_deaths = 0
         if not result.measurements:
-            self._check_device(workers, result.failures[0].reason)
-        crowded = [f for f in result.failures if f.crowded] if len(request.subjects) > 1 else []
-        yield replace(result, failures=tuple(f for f in result.failures if f not in crowded))
-        for failure in crowded:
-            subject = Subject(failure.kind, failure.subject, failure.replicate)
-            yield from self._again(workers, replace(request, subjects=(subject,)))
+            self._check_device(place, result.failures[0].reason)
+        crowded = [f for f in result.failures if f.crowded and several]
+        self._again.extend(_Part((Subject(f.kind, f.subject, f.replicate),)) for f in crowded)
+        self._deliver(part, place, replace(result, failures=tuple(f for f in result.failures if f not in crowded)))
 
-    def _again(self, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
-        return self._results(workers, request, workers.start(self._session(request)))
-
-    def _after(self, death: SessionDiedError, workers: Workers, request: SessionRequest) -> Iterator[SessionResult]:
-        subjects = list(request.subjects)
+    def _after(self, death: SessionDiedError, part: _Part, place: Place) -> None:
+        """Record the culprit of a death, and run the others again."""
+        subjects = list(part.subjects)
         if death.index is not None and death.index < len(self.riding):
             # One that dies once may have been killed; one that dies again and again cannot be measured here.
             self.reference_deaths += 1
             if self.reference_deaths == REFERENCE_DEATHS:
                 raise MeasurementError(f"the reference architectures cannot be measured: {death}") from death
-            rest = [subjects]
+            self._again.append(part)
         elif death.index is not None or len(subjects) == 1:
             if not self.riding:
-                self._check_device(workers, str(death))
+                self._check_device(place, str(death))
             culprit = subjects.pop(0 if death.index is None else death.index - len(self.riding))
-            yield SessionResult(None, (), (Failure(culprit.kind, culprit.text, str(death), culprit.replicate),))
-            rest = [subjects] if subjects else []
+            if subjects:
+                self._again.append(_Part(tuple(subjects)))
+            failure = Failure(culprit.kind, culprit.text, str(death), culprit.replicate)
+            self._deliver(part, place, SessionResult(None, (), (failure,)))
         else:
-            yield from self._one_by_one(death, workers, request)
+            trial = _Trial(death, size=len(subjects), left=len(subjects))
+            self._again.extend(_Part((subject,), trial) for subject in subjects)
+
+    def _deliver(self, part: _Part, place: Place, result: SessionResult) -> None:
+        """Keep a result; a trial's failures only once it is over, as the device may be to blame for all of them."""
+        trial = part.trial
+        if trial is None:
+            self._keep(result)
             return
-        for part in rest:
-            yield from self._again(workers, replace(request, subjects=tuple(part)))
+        trial.left -= 1
+        if result.conditions is None:
+            trial.failed.append(result)
+        else:
+            self._keep(result)
+        if not trial.left:
+            if len(trial.failed) == trial.size:
+                self._check_device(place, str(trial.death))
+            for failed in trial.failed:
+                self._keep(failed)
 
-    def _one_by_one(
-        self, death: SessionDiedError, workers: Workers, request: SessionRequest
-    ) -> Iterator[SessionResult]:
-        """Run each subject alone after a worker died while all of them ran in turn: whoever dies alone was it."""
-        failed = []
-        for subject in request.subjects:
-            for result in self._again(workers, replace(request, subjects=(subject,))):
-                if result.conditions is None:
-                    failed.append(result)
-                else:
-                    yield result
-        if len(failed) == len(request.subjects):
-            self._check_device(workers, str(death))
-        yield from failed
-
-    def _check_device(self, workers: Workers, reason: str) -> None:
-        """Time the references alone: what is recorded as failed must not be a device that has failed.
+    def _check_device(self, place: Place, why: str) -> None:
+        """Time the references alone: a device that has failed must not be recorded as failed architectures.
 
         Raises:
-            MeasurementError: they cannot be timed; `reason` is why nothing else could be measured.
+            MeasurementError: they cannot be timed; `why` is what kept everything else from being measured.
         """
-        alone = replace(self.request, session="references", subjects=self.references, energy=None)
+        alone = replace(self.request, session="references", subjects=self.references, quantity=LATENCY)
         try:
-            result = workers.run(alone, timeout=self.timeout)
-        except SessionDiedError as death:
-            raise MeasurementError(f"no model can be measured here any more: {reason}") from death
+            result = self.executor.start(alone, place).result()
+        except (SessionDiedError, PlaceLostError) as death:
+            raise MeasurementError(f"no model can be measured here any more: {why}") from death
         _check_references(result)
 
     def _keep(self, result: SessionResult) -> None:
@@ -227,17 +240,8 @@ class Pass:
             if self.riding and result.conditions is not None:
                 self.between_sessions.learn(result)
             self.store.add_failures(result.failures, datetime.now(UTC).isoformat(timespec="seconds"))
-        new = [m for m in result.measurements if m.kind != "reference"]
-        before = self.progress
-        self.progress = replace(
-            before,
-            done=before.done + len(new) + len(result.failures),
-            measured=before.measured + len(new),
-            seconds=time.monotonic() - self.started,
-            failures=before.failures + len(result.failures),
-            flags=before.flags + Counter(flag for m in new for flag in m.flags),
-            phases=before.phases + Counter(seconds),
-        )
+        elapsed = time.monotonic() - self.started
+        self.progress = self.progress.after(replace(result, seconds=seconds), elapsed)
         self.on_progress(self.progress)
 
 

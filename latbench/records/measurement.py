@@ -10,10 +10,7 @@ from typing import Any, Literal
 from latbench.backend import Device, Fact
 from latbench.errors import DataError
 
-SubjectKind = Literal["architecture", "operation", "reference", "model"]
-
-TARGETS = {"latency_ms": "latency", "energy_mj": "energy"}
-"""What a predictor can be asked to predict, and the quantity that this is: the values of ``--target``."""
+SubjectKind = Literal["architecture", "operation", "part", "reference", "model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +18,10 @@ class Conditions:
     """What must be equal for two measurements to be comparable.
 
     Args:
-        quantity: ``"latency"``, ``"energy"``, ...
-        unit: ``"ms"``, ``"mJ"``, ...
-        clock: what one run was timed with (`latbench.backend.Compiled.clock`); the meter, if it is energy.
+        quantity: ``"latency"``, ``"energy"``, ``"memory"``, ...
+        unit: ``"ms"``, ``"mJ"``, ``"MiB"``, ...
+        clock: what one run was timed with (`latbench.backend.Compiled.clock`); the meter, if it is energy; who told
+            it, ``"runtime"`` or ``"process"``, if it is memory.
         cache: ``"warm"`` or ``"cold"``: whether a throw-away run precedes the timed ones of a visit.
         backend: the plug-in's name.
         device: the device with its facts, library versions among them.
@@ -49,9 +47,7 @@ class Conditions:
     def differences(self, other: Conditions) -> tuple[str, ...]:
         """Return the names of the fields that differ, a device's facts one by one: ``("threads", "device.driver")``."""
         names = [f.name for f in fields(self) if f.name != "device" and getattr(self, f.name) != getattr(other, f.name)]
-        mine = {"name": self.device.name, "kind": self.device.kind, **self.device.facts}
-        theirs = {"name": other.device.name, "kind": other.device.kind, **other.device.facts}
-        names += [f"device.{key}" for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
+        names += [f"device.{key}" for key in self.device.differences(other.device)]
         return tuple(names)
 
     def to_json(self) -> dict[str, Any]:
@@ -61,7 +57,11 @@ class Conditions:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Conditions:
         """Read what `to_json` wrote."""
-        return cls(**{**values, "device": Device(**values["device"])})
+        device = Device(**values["device"])
+        # Older records have the unit of a GPU among its facts.
+        facts = {name: fact for name, fact in device.facts.items() if name != "uuid"}
+        unit = device.unit or str(device.facts.get("uuid") or "")
+        return cls(**{**values, "device": replace(device, facts=facts, unit=unit)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,16 @@ class Measurement:
 
     Args:
         subject: what was measured: an architecture's string form, an operation's key, a model's name.
-        kind: what `subject` is; a reference is the fixed workload that rides along in every session.
+        kind: what `subject` is; a reference is a fixed workload that is measured in every session.
         value: the estimate, in the conditions' unit.
         low: lower end of its 95% confidence interval.
         high: upper end.
         reference: the geometric mean of the session's references, in the unit; dividing by it makes sessions
-            comparable (`latbench.records.profile.Profile.y`). None where no reference rode along.
+            comparable (`latbench.records.profile.Profile.y`). None where none was measured.
         replicate: 0 for the first measurement of a subject, 1 for its blind duplicate in another process.
         blocks: the value of each visit, in visiting order, before drift is removed; of each window, if it is energy.
-        wall: the median wall time of a run around the target's own clock, in ms; None where it is the same clock.
-        mean_power_w: what the device drew while the model ran, idle power included, in W; None where no meter watched.
+        wall: the median wall time of a run around the device's own clock, in ms; None where it is the same clock.
+        mean_power_w: what the device drew while the model ran, idle power included, in W; None without a meter.
         flags: ``"unstable"``, ``"drift"``, ...: what a reader should know before trusting the value.
         digest: SHA-256 of the measured ONNX file; empty where the backend ran the module.
         session: names the process that measured; values of one session share its drift and its memory layout.
@@ -120,11 +120,28 @@ class Measurement:
                 raise DataError(f"{name} of {self.subject!r} is {number}: a measured value is finite and not negative")
         if not self.low <= self.value <= self.high:
             raise DataError(
-                f"the interval of {self.subject!r} does not hold its value: {self.low} {self.value} {self.high}"
+                f"the interval of {self.subject!r} does not contain its value: {self.low} {self.value} {self.high}"
             )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Measurement:
+        """Read what `to_json` wrote.
+
+        Raises:
+            TypeError: a field does not exist, or has another type.
+            DataError: values that cannot have been measured.
+        """
+        for name in ("value", "low", "high"):
+            if not isinstance(values[name], int | float):
+                raise TypeError(f"measurement.{name} is {values[name]!r}, not a number")
+        return cls(**{**values, "blocks": tuple(values["blocks"]), "flags": tuple(values["flags"])})
+
     def scaled_to(self, reference: Fact) -> Measurement:
-        """Return the measurement as a session would have given it whose references took `reference`.
+        """Return the measurement as a session whose references took `reference` would have given it.
 
         Without a reference on either side it stays as it is.
         """

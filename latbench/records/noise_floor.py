@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from latbench.errors import ShapeError
 
 MINIMUM_PAIRS = 5
-"""Fewer pairs say too little: with five, the standard error of the floor is a third of it."""
+"""Fewer pairs tell too little: with five, the standard error of the floor is a third of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class NoiseFloor:
     """How much repeated measurements of one architecture disagree. Fractions: 0.01 is 1%.
 
     Args:
-        pairs: how many blind duplicates it is known from.
+        pairs: how many blind duplicates it comes from.
         mape: the MAPE that a perfect predictor would show on these labels; None where it is not known.
         robust_cv: coefficient of variation of one measurement from the median disagreement, which no outlier moves.
-        rms_cv: the same from the root mean square, which outliers rule.
+        rms_cv: the same from the root mean square, which outliers dominate.
         reason: why the floor is not known; empty where it is.
     """
 
@@ -49,7 +49,7 @@ def noise_floor(duplicates: NDArray[np.float64]) -> NoiseFloor:
 
     - ``robust_cv = 1.4826 median|d| / √2`` (1.4826 turns a normal median deviation into a standard deviation),
     - ``rms_cv = rms(d) / √2``,
-    - a predictor that knows the truth errs by ``|e|`` on a measured label, in the mean by ``√(2/π) CV``, about 0.8 CV.
+    - a predictor that knows the truth errs by ``|e|`` on a measured label, on average by ``√(2/π) CV``, about 0.8 CV.
       As ``mean|d| = √2 √(2/π) CV``, that floor is ``mean|d| / √2``. It is not robust, because a MAPE is not.
 
     Args:

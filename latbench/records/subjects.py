@@ -1,20 +1,22 @@
-"""What is measured: subjects by kind and text, those that ride along in every session, and what failed."""
+"""What is measured: subjects by kind and text, their models, the references of a session, and what failed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from latbench.errors import ParseError
+from latbench.model import Model
 from latbench.records.measurement import SubjectKind
-from latbench.space import Operation, SearchSpace
+from latbench.space import Architecture, HasOperations, HasParts, SearchSpace, SpaceSpec
 
 REFERENCES = 3
-_REFERENCE_SEED = 20200
+REFERENCE_SEED = 20200
 """Draws the references of a space; part of what makes two profiles comparable, so it never changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What to measure: an architecture's string form, an operation's key, or an ONNX file or ``module:factory``."""
+    """What to measure: an architecture's text, ``"text#name"`` of its part, an operation's key, a model's source."""
 
     kind: SubjectKind
     text: str
@@ -23,7 +25,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A model that could not be measured, and why; `crowded` where memory ran out, which it might not alone."""
+    """A model that could not be measured, and why; `crowded` if memory ran out, and might suffice for it alone."""
 
     kind: SubjectKind
     subject: str
@@ -33,10 +35,41 @@ class Failure:
 
 
 def references(space: SearchSpace) -> tuple[Subject, ...]:
-    """Return the fixed architectures of a space that ride along in every session."""
-    return tuple(Subject("reference", str(a)) for a in space.sample(REFERENCES, seed=_REFERENCE_SEED))
+    """Return the fixed architectures of a space that every session measures."""
+    return tuple(Subject("reference", str(a)) for a in space.sample(REFERENCES, seed=REFERENCE_SEED))
 
 
-def operations(space: SearchSpace) -> dict[str, Operation]:
-    """Return the distinct operations of a space by key, in the order of its columns."""
-    return {operation.key: operation for column in space.columns for operation in column.operations}
+def operations(space: SearchSpace) -> tuple[str, ...]:
+    """Return the keys of a space's distinct operations, in the order of its terms; none where it has no operations."""
+    terms = space.terms() if isinstance(space, HasOperations) else ()
+    return tuple(dict.fromkeys(key for term in terms for key in term.operations))
+
+
+def architecture_model(space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
+    """Return an architecture with its sample inputs."""
+    inputs = space.inputs(architecture, batch=batch)
+    return Model(str(architecture), inputs, module=lambda: space.build(architecture).eval())
+
+
+def subject_model(space: SearchSpace, subject: Subject, *, batch: int = 1) -> Model:
+    """Return the model that a subject of a space stands for, with its sample inputs.
+
+    Raises:
+        ParseError: the space has no such architecture, part or operation.
+    """
+    if subject.kind == "operation":
+        if not isinstance(space, HasOperations):
+            raise ParseError(f"{SpaceSpec.of(space)} has no operations: measure its architectures alone")
+        return space.operation(subject.text, batch=batch)
+    if subject.kind == "part":
+        return _part(space, subject.text, batch)
+    return architecture_model(space, space.parse(subject.text), batch=batch)
+
+
+def _part(space: SearchSpace, text: str, batch: int) -> Model:
+    whole, _, name = text.rpartition("#")
+    architecture = space.parse(whole)
+    parts = space.parts(architecture) if isinstance(space, HasParts) else {}
+    if name not in parts:
+        raise ParseError(f"no part {name!r} of {whole}: it has {', '.join(parts) or 'none'}")
+    return Model(text, space.inputs(architecture, batch=batch), module=parts[name].eval)

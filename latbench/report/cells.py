@@ -7,17 +7,17 @@ apex, so the label that sits there stays legible in any space.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latbench.report.style import ABSENT, INK, MUTED, new_figure, operation_colors, place
+from latbench.report.style import ABSENT, INK, MUTED, colors_of, edge_of, kinds_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from latbench.space import Architecture, SearchSpace
+    from latbench.space import Architecture, Encoder
 
 _RISE = 0.62
 """Height of an arc per node that it spans; the distance of two nodes is 1."""
@@ -26,20 +26,20 @@ Edge = tuple[int, int, str]
 """Source, node, operation."""
 
 
-def draw_cells(space: SearchSpace, architecture: Architecture, *, title: str = "") -> Figure:
+def draw_cells(space: Encoder[Any], architecture: Architecture, *, title: str = "") -> Figure:
     """Draw the cells of an architecture one above the other.
 
     Args:
         space: whose columns name cells and edges, ``"normal/0->2/sep_conv_3x3"``.
         architecture: one of its architectures.
-        title: above the figure.
+        title: shown above the figure.
 
     Raises:
         UsageError: the space has no cells, or matplotlib is missing.
     """
     cells = _cells(space, architecture)
-    colors = operation_colors(space.columns)
-    nodes = max(int(place(column)[1].split("->")[1]) for column in space.columns) + 1
+    colors = colors_of(kinds_of(space.columns))
+    nodes = max(int(edge_of(column)[1].split("->")[1]) for column in space.columns) + 1
     heights = [max((node - source for source, node, _ in edges), default=1) * _RISE + 0.6 for edges in cells.values()]
     figure = new_figure(1.3 * nodes, 1.2 * sum(heights) + 0.3 * len(cells))
     panels = figure.subplots(len(cells), 1, squeeze=False, height_ratios=heights)[:, 0]
@@ -51,12 +51,12 @@ def draw_cells(space: SearchSpace, architecture: Architecture, *, title: str = "
     return figure
 
 
-def _cells(space: SearchSpace, architecture: Architecture) -> dict[str, list[Edge]]:
+def _cells(space: Encoder[Any], architecture: Architecture) -> dict[str, list[Edge]]:
     """Return the edges of each cell that an architecture keeps."""
-    cells: dict[str, list[Edge]] = {place(column)[0]: [] for column in space.columns}
+    cells: dict[str, list[Edge]] = {edge_of(column)[0]: [] for column in space.columns}
     for index in np.flatnonzero(space.encode([architecture])[0]):
-        cell, edge, kind = place(space.columns[index])
-        if kind != ABSENT:
+        cell, edge, kind = edge_of(space.columns[index])
+        if kind not in ABSENT:
             source, node = edge.split("->")
             cells[cell].append((int(source), int(node), kind))
     return cells
@@ -65,9 +65,9 @@ def _cells(space: SearchSpace, architecture: Architecture) -> dict[str, list[Edg
 def _draw(axes: Axes, name: str, edges: Sequence[Edge], nodes: int, colors: Mapping[str, str]) -> None:
     for source, node, kind in sorted(edges, key=lambda edge: edge[0] - edge[1]):
         _draw_edge(axes, source, node, kind, colors[kind])
-    targets = {node for _, node, _ in edges}
+    reached = {node for _, node, _ in edges}
     for node in range(nodes):
-        fill, text = (INK, "white") if node in targets else ("white", INK)
+        fill, text = (INK, "white") if node in reached else ("white", INK)
         axes.scatter(node, 0, s=300, facecolor=fill, edgecolor=INK, linewidth=1.2, zorder=4)
         axes.text(node, 0, str(node), color=text, fontsize=9, ha="center", va="center_baseline", zorder=5)
     axes.set_title(name, fontsize=10, color=MUTED, loc="left")

@@ -16,10 +16,10 @@ _FORMATS = (".eps", ".jpg", ".pdf", ".png", ".svg")
 
 
 def check_figure(path: Path) -> None:
-    """Find out whether a figure can be written, before the hours of work that it is to show.
+    """Check that a figure can be written, before the hours of work that it is to show.
 
     Raises:
-        UsageError: another format than those of figures, no such folder, or matplotlib is missing.
+        UsageError: the format is not one of figures, the folder does not exist, or matplotlib is missing.
     """
     new_figure(1, 1)
     if path.suffix.lower() not in _FORMATS:

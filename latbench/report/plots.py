@@ -1,21 +1,22 @@
-"""Predictions against measurements, and a search from its first epoch to its last."""
+"""Predictions against measurements, and a search from its first step to its last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.report.style import COLORS, GRID, INK, MUTED, clean, new_figure, operation_colors, place
+from latbench.report.style import COLORS, GRID, INK, MUTED, clean, colors_of, has_cells, kinds_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from latbench.search.strategies.result import Epoch
-    from latbench.space import SearchSpace
+    from latbench.space import Column, Encoder
+    from latbench.strategy import Record
 
 
 def predicted_against_measured(
@@ -25,7 +26,7 @@ def predicted_against_measured(
     unit: str = "ms",
     noise_floor: float | None = None,
 ) -> Figure:
-    """Draw what each predictor says of test architectures over what was measured.
+    """Draw each predictor's values of test architectures over the measured ones.
 
     Args:
         measured: measured values ``(n,)``.
@@ -57,31 +58,41 @@ def predicted_against_measured(
 
 
 def search_history(
-    runs: Mapping[str, Sequence[Epoch]], space: SearchSpace, *, target: float | None = None, unit: str = "ms"
+    runs: Mapping[str, Sequence[Record]], space: Encoder[Any], *, target: float | None = None, unit: str = "ms"
 ) -> Figure:
-    """Draw searches side by side: which operations the alphas favour, latency, entropy and accuracy, epoch by epoch.
+    """Draw searches of one space side by side: expected encoding, predicted quantity and score, where recorded.
+
+    The alphas of a cell space are summed by operation and those of others by group of columns. A strategy without
+    alphas leaves that panel out.
 
     Args:
-        runs: histories by the name of the search.
-        space: that was searched.
-        target: what was asked for, in `unit`.
-        unit: of the latency loss.
+        runs: by name, the records of each search.
+        space: the space.
+        target: what was asked of the searches, in `unit`.
+        unit: of the predictors.
 
     Raises:
-        UsageError: the space has no cells, or matplotlib is missing.
+        UsageError: matplotlib is missing.
     """
-    figure = new_figure(4.2 * len(runs) + 1.6, 7.2)
-    panels = figure.subplots(3, len(runs), squeeze=False, sharex="col", sharey="row", height_ratios=(3, 2, 2))
+    records = [record for history in runs.values() for record in history]
+    rows: dict[str, Callable[[Axes, Sequence[Record]], None]] = {}
+    if any(record.encoding for record in records):
+        what = "expected number of edges" if has_cells(space.columns) else "expected share"
+        rows[what] = partial(_draw_columns, columns=space.columns)
+    if any(record.predicted is not None for record in records):
+        rows[unit] = partial(_draw_quantity, target=target, unit=unit)
+    if not rows or any(record.score is not None or record.entropy is not None for record in records):
+        rows["share" if any(record.entropy is not None for record in records) else "score"] = _draw_scores
+    figure = new_figure(4.2 * len(runs) + 2.4, 0.6 + 2.6 * len(rows))
+    panels = figure.subplots(len(rows), len(runs), squeeze=False, sharex="col", sharey="row")
     for column, (name, history) in zip(panels.T, runs.items(), strict=True):
-        for axes in column:
-            clean(axes)
         column[0].set_title(name, fontsize=11, color=INK, loc="left")
-        _draw_operations(column[0], history, space)
-        _draw_quantity(column[1], history, target, unit)
-        _draw_shares(column[2], history)
-        column[2].set_xlabel("epoch", fontsize=9, color=INK)
-        column[2].xaxis.get_major_locator().set_params(integer=True)
-    for axes, label in zip(panels[:, 0], ("expected number of edges", unit, "share"), strict=True):
+        for axes, draw in zip(column, rows.values(), strict=True):
+            clean(axes)
+            draw(axes, history)
+        column[-1].set_xlabel("step of the search", fontsize=9, color=INK)
+        column[-1].xaxis.get_major_locator().set_params(integer=True)
+    for axes, label in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel(label, fontsize=9, color=INK)
     for axes in panels[:, -1]:
         handles, labels = axes.get_legend_handles_labels()
@@ -91,34 +102,51 @@ def search_history(
     return figure
 
 
-def _draw_operations(axes: Axes, history: Sequence[Epoch], space: SearchSpace) -> None:
-    """Stack how many edges of each operation the relaxed encodings hold."""
-    kinds = np.array([place(column)[2] for column in space.columns])
-    encodings = np.array([epoch.encoding for epoch in history])
-    colors = operation_colors(space.columns)
-    counts = [encodings[:, kinds == kind].sum(axis=1) for kind in colors]
-    axes.stackplot(_epochs(history), counts, labels=list(colors), colors=colors.values(), alpha=0.9, linewidth=0)
+def _draw_columns(axes: Axes, history: Sequence[Record], *, columns: Sequence[Column]) -> None:
+    """Stack how much of each kind of work the expected encodings hold."""
+    held = [record for record in history if record.encoding]
+    if not held:
+        return
+    kinds = np.array(kinds_of(columns))
+    colors = colors_of(kinds)
+    encodings = np.array([record.encoding for record in held])
+    counts = {kind: encodings[:, kinds == kind].sum(axis=1) for kind in colors}
+    # There are more groups than colours in some spaces: the smallest are drawn as one.
+    shown = sorted(colors, key=lambda kind: -float(counts[kind].mean()))[: len(COLORS)]
+    layers = {kind: counts[kind] for kind in colors if kind in shown}
+    shades = {kind: COLORS[index] for index, kind in enumerate(layers)}
+    if len(shown) < len(colors):
+        layers["others"] = np.sum([counts[kind] for kind in colors if kind not in shown], axis=0)
+        shades["others"] = MUTED
+    axes.stackplot(
+        _steps(held), list(layers.values()), labels=list(layers), colors=shades.values(), alpha=0.9, linewidth=0
+    )
     axes.margins(x=0, y=0)
 
 
-def _draw_quantity(axes: Axes, history: Sequence[Epoch], target: float | None, unit: str) -> None:
+def _draw_quantity(axes: Axes, history: Sequence[Record], *, target: float | None, unit: str) -> None:
     if target is not None:
         axes.axhline(target, color=INK, linewidth=1, linestyle=":", label=f"asked: {target:.3g} {unit}")
-    lines = {
-        "derived architecture": (COLORS[1], [epoch.predicted for epoch in history]),
-        "expected of the alphas": (COLORS[0], [epoch.expected for epoch in history]),
-    }
-    for label, (color, values) in lines.items():
-        if None not in values:  # a search without a predictor knows neither
-            axes.plot(_epochs(history), np.array(values), color=color, linewidth=1.6, label=label)
+    _draw_line(axes, history, "predicted", "architecture", COLORS[1])
+    _draw_line(axes, history, "expected", "expected of the alphas", COLORS[0])
 
 
-def _draw_shares(axes: Axes, history: Sequence[Epoch]) -> None:
-    entropy, accuracy = [epoch.entropy for epoch in history], [epoch.accuracy for epoch in history]
-    axes.plot(_epochs(history), entropy, color=MUTED, linewidth=1.6, label="entropy of the alphas")
-    axes.plot(_epochs(history), accuracy, color=COLORS[2], linewidth=1.6, label="supernet accuracy")
-    axes.set_ylim(0, 1.02)
+def _draw_scores(axes: Axes, history: Sequence[Record]) -> None:
+    _draw_line(axes, history, "entropy", "entropy of the alphas", MUTED)
+    _draw_line(axes, history, "score", "score", COLORS[2])
+    shares = [value for record in history for value in (record.score, record.entropy) if value is not None]
+    if all(0 <= value <= 1 for value in shares):
+        axes.set_ylim(0, 1.02)
 
 
-def _epochs(history: Sequence[Epoch]) -> list[int]:
-    return [epoch.number + 1 for epoch in history]
+def _draw_line(axes: Axes, history: Sequence[Record], field: str, label: str, color: str) -> None:
+    """Draw a field of the records that hold it; a search without alphas or predictor has none."""
+    held = [record for record in history if getattr(record, field) is not None]
+    if held:
+        axes.plot(
+            _steps(held), np.array([getattr(record, field) for record in held]), color=color, linewidth=1.6, label=label
+        )
+
+
+def _steps(history: Sequence[Record]) -> list[int]:
+    return [record.number + 1 for record in history]

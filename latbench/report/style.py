@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from latbench.errors import UsageError
 from latbench.space import Column
@@ -18,8 +19,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F
 INK = "#222222"
 MUTED = "#8A8A8A"
 GRID = "#E4E4E4"
-ABSENT = "none"
-"""What cell spaces call the operation of an edge that is not there."""
+ABSENT = ("none", "absent")
+"""What cell spaces call the operation of an edge that is not there, and spaces of decisions an inactive decision."""
+
+_CELL_COLUMN = re.compile(r"((?P<cell>.+)/)?(?P<edge>\d+->\d+)/(?P<operation>[^/]+)")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -44,7 +47,12 @@ def clean(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def place(column: Column) -> tuple[str, str, str]:
+def has_cells(columns: Iterable[Column]) -> bool:
+    """Whether columns name edges of cells, so that an architecture can be drawn as graphs."""
+    return all(_CELL_COLUMN.fullmatch(column.name) for column in columns)
+
+
+def edge_of(column: Column) -> tuple[str, str, str]:
     """Return cell, edge and operation of a column, from its name ``cell/source->node/operation``.
 
     A space with one type of cell may leave its name out.
@@ -52,14 +60,18 @@ def place(column: Column) -> tuple[str, str, str]:
     Raises:
         UsageError: the space has no cells.
     """
-    *cell, edge, operation = ("", *column.name.split("/"))
-    if "->" not in edge:
-        raise UsageError(f"column {column.name!r} is no edge of a cell: only cell spaces can be drawn")
-    return "/".join(cell).lstrip("/"), edge, operation
+    match = _CELL_COLUMN.fullmatch(column.name)
+    if match is None:
+        raise UsageError(f"column {column.name!r} is not an edge of a cell: only cell spaces can be drawn")
+    return match["cell"] or "", match["edge"], match["operation"]
 
 
-def operation_colors(columns: Iterable[Column]) -> dict[str, Any]:
-    """Give every operation but ``none`` a colour, the same one in all figures of a space."""
-    kinds = dict.fromkeys(place(column)[2] for column in columns)
-    kinds.pop(ABSENT, None)
-    return {kind: COLORS[index % len(COLORS)] for index, kind in enumerate(kinds)}
+def kinds_of(columns: Sequence[Column]) -> list[str]:
+    """Return the kind of work of each column, by which figures sum: its operation in a cell space, or its group."""
+    return [edge_of(column)[2] if has_cells(columns) else column.group for column in columns]
+
+
+def colors_of(kinds: Iterable[str]) -> dict[str, str]:
+    """Give every kind of work a colour, the same one in all figures of a space; what is absent has none."""
+    shown = [kind for kind in dict.fromkeys(kinds) if kind.rpartition("/")[2] not in ABSENT]
+    return {kind: COLORS[index % len(COLORS)] for index, kind in enumerate(shown)}

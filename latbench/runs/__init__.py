@@ -1,8 +1,7 @@
-"""Two runs held against each other: records of ``latbench measure``, or whole profiles."""
+"""Two runs compared: records of ``latbench measure``, or whole profiles."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from latbench.errors import UsageError
+from latbench.errors import UsageError, did_you_mean
 from latbench.measure.estimate import Z_95
 from latbench.measure.one_model.record import read_records
-from latbench.runs.verdict import Interval, Ratio, mean_ratio, ratio
 from latbench.records.measurement import Conditions
 from latbench.records.profile import Profile
+from latbench.runs.verdict import Interval, Ratio, mean_ratio, ratio
 from latbench.space import SpaceSpec
 from latbench.store import Store
 
@@ -60,7 +59,7 @@ class Run:
     Args:
         name: of the file.
         entries: of distinct subjects and backends.
-        is_profile: whether they are architectures of one profile, of which the mean says more than each.
+        is_profile: whether they are architectures of one profile, whose mean tells more than each of them.
         common_error: standard error of the logarithm of what all values share: how well the session that they are
             scaled to is known.
     """
@@ -88,7 +87,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Two runs held against each other.
+    """Two runs compared.
 
     Args:
         rows: the subjects of both.
@@ -144,21 +143,21 @@ def _reference_error(profile: Profile) -> float:
         return 0.0
     if len(references) > 1:
         return _MEDIAN * float(np.log(list(references.values())).std(ddof=1)) / math.sqrt(len(references))
-    # One session does not tell what another would have given; the interval of a single value does.
+    # One session does not tell how far another would differ; the interval of a single value does.
     return float(np.median([m.half_width for m in profile.first])) / Z_95 if profile.first else 0.0
 
 
 def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparison:
-    """Hold the common subjects of two runs against each other.
+    """Compare the common subjects of two runs.
 
     Args:
         a: the run before.
         b: the run after; ratios are ``b / a``.
         ignore: fields that may differ: ``"threads"``, ``"device"`` with all its facts, ``"device.driver"``,
-            ``"inputs"``; without ``"backend"`` and ``"subject"`` only equal ones are held against each other.
+            ``"inputs"``; without ``"backend"`` and ``"subject"`` only equal ones are compared.
 
     Raises:
-        UsageError: there is no common subject, none of the common ones is comparable, or `ignore` names no field.
+        UsageError: there is no common subject, no common subject is comparable, or `ignore` names an unknown field.
         DataError: a value is not positive.
     """
     mine, theirs = _by_key(a, ignore), _by_key(b, ignore)
@@ -172,9 +171,9 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
     if not ratios:
         fields = dict.fromkeys(name for row in rows for name in row.differences)
         if "quantity" in fields:
-            raise UsageError(f"{rows[0].why_not()}: compare runs of one quantity; --target chooses that of a store")
+            raise UsageError(f"{rows[0].why_not()}: compare runs of one quantity; --quantity chooses that of a store")
         flags = " ".join(f"--ignore {name}" for name in fields)
-        raise UsageError(f"{rows[0].why_not()}: measure again with equal ones, or compare all the same with {flags}")
+        raise UsageError(f"{rows[0].why_not()}: measure again with equal fields, or compare anyway with {flags}")
     return RunComparison(
         rows,
         tuple(entry.subject for key, entry in mine.items() if key not in theirs),
@@ -211,11 +210,9 @@ def _check_fields(ignore: Collection[str], entries: Sequence[Entry]) -> None:
     known |= {f"device.{name}" for entry in entries for name in ("name", "kind", *entry.conditions.device.facts)}
     for name in ignore:
         if name in ("quantity", "unit"):
-            raise UsageError(f"--ignore {name}: different quantities have no ratio, so it must be equal")
+            raise UsageError(f"--ignore {name}: different quantities have no ratio: compare runs of one quantity")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(sorted(known))}"
-            raise UsageError(f"no field is called {name!r}: {remedy}")
+            raise UsageError(f"no field named {name!r}: {did_you_mean(name, sorted(known))}")
 
 
 def _nothing_common(a: Run, b: Run) -> str:
@@ -226,10 +223,10 @@ def _nothing_common(a: Run, b: Run) -> str:
         backends = [", ".join(dict.fromkeys(e.conditions.backend for e in run.entries)) for run in (a, b)]
         return (
             f"not comparable: field backend ({backends[0]} in A, {backends[1]} in B): "
-            "compare all the same with --ignore backend"
+            "compare anyway with --ignore backend"
         )
     shown = [f"{run.name} holds {_some(run)}" for run in (a, b)]
-    return f"nothing to compare: {', '.join(shown)}; --ignore subject holds one against the other"
+    return f"nothing to compare: {', '.join(shown)}; --ignore subject compares one with the other"
 
 
 def _some(run: Run) -> str:

@@ -34,11 +34,11 @@ class Ratio(Interval):
         """Decide between four answers that exclude one another.
 
         - SAME: the whole interval lies within ``[1 / (1 + tolerance), 1 + tolerance]``.
-        - FASTER, SLOWER: the interval excludes 1, and the ratio lies below or above that band. What is no latency, as
-          `latbench.records.measurement.Conditions.quantity` names it, takes LESS or MORE.
+        - FASTER, SLOWER: the interval excludes 1, and the ratio lies below or above that band. For other
+          quantities than latency, LESS and MORE.
         - UNCLEAR: anything else. The interval is too wide, or a difference is sure but maybe too small to matter.
 
-        Exchanging A and B exchanges those two, and nothing else.
+        Exchanging A and B exchanges FASTER and SLOWER, and nothing else.
         """
         above = 1 + tolerance
         below = 1 / above
@@ -52,7 +52,7 @@ class Ratio(Interval):
 
 
 def ratio(a: Interval, b: Interval, common_error: float = 0.0) -> Ratio:
-    """Return ``b / a``; the two are independent, so that their intervals' widths add in quadrature, in logarithms.
+    """Return ``b / a``; the two are independent, so the widths of their intervals add in quadrature, in logarithms.
 
     Args:
         a: before.
@@ -63,7 +63,7 @@ def ratio(a: Interval, b: Interval, common_error: float = 0.0) -> Ratio:
         DataError: one of the values is not positive.
     """
     if a.value <= 0 or b.value <= 0:
-        raise DataError(f"{a.value:g} and {b.value:g} have no ratio: a value is positive")
+        raise DataError(f"{a.value:g} and {b.value:g} have no ratio: values must be positive")
     down = math.hypot(_log(b.value, b.low), _log(a.high, a.value), Z_95 * common_error)
     up = math.hypot(_log(b.high, b.value), _log(a.value, a.low), Z_95 * common_error)
     return _ratio(math.log(b.value / a.value), down, up)
@@ -72,7 +72,7 @@ def ratio(a: Interval, b: Interval, common_error: float = 0.0) -> Ratio:
 def mean_ratio(ratios: Sequence[Ratio], common_error: float = 0.0) -> Ratio:
     """Return the geometric mean of ratios.
 
-    Its interval is Student's t from their spread, which holds what each subject has of its own, in quadrature with what
+    Its interval is Student's t from their spread, which is each subject's own error, in quadrature with the error that
     they share.
 
     Args:

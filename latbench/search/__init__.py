@@ -9,12 +9,18 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "Classification": "tasks.classification",
+    "DartsStrategy": "strategies.darts",
+    "DualAscent": "objectives.dual_ascent",
     "Epoch": "strategies.result",
     "Found": "verification",
     "Images": "tasks.images",
-    "LatencyLoss": "latency_loss",
+    "LatencyLoss": "objectives.latency_loss",
+    "Objective": "objectives.objective",
+    "RandomStrategy": "strategies.random",
     "SearchResult": "strategies.result",
     "SearchSettings": "strategies.result",
+    "Temperature": "objectives.temperature",
     "TrainingSettings": "tasks.training",
     "Verification": "verification",
     "load_images": "tasks.images",
@@ -28,3 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'latbench.search' has no attribute {name!r}")
     return getattr(importlib.import_module(f"latbench.search.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -1,50 +1,54 @@
-"""Searches for one or more targets, from the alphas to the final table: search, derive, train, measure, compare."""
+"""Searches for one or more targets, from the problem to the final table: search, train, measure, compare."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from latbench import plugins
-from latbench.backend import Backend, CompileOptions
+from latbench.backend import CompileOptions
 from latbench.errors import PluginError, UsageError
-from latbench.measure.energy.windows import EnergySettings
+from latbench.measure.quantities import quantity_like
 from latbench.measure.settings import Settings
-from latbench.meter import Meter
 from latbench.profiling.architectures import measure_architectures
 from latbench.records.measurement import Measurement
-from latbench.search.latency_loss import LatencyLoss
-from latbench.search.strategies.darts import search_architecture
-from latbench.search.strategies.result import Epoch, SearchResult, SearchSettings
+from latbench.search.objectives.objective import Objective
+from latbench.search.tasks.classification import as_task
 from latbench.search.tasks.training import TrainingSettings, train_architecture
 from latbench.search.verification import Found, Verification, verify
 from latbench.space import Architecture
+from latbench.strategy import Candidate, Problem, Strategy
 
 if TYPE_CHECKING:
     from latbench.prediction.trained import TrainedPredictor
     from latbench.search.tasks.images import Images
     from latbench.space import SearchSpace
+    from latbench.task import Task
 
 NO_TARGET = "none"
+
+_DRAWN = 1000
+"""Architectures whose predictions tell whether a target is within reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a campaign stands, for whoever draws it: a search's epoch or a training's.
+    """Where a campaign stands, for a progress display: a step of a search or an epoch of training.
 
     Args:
         search: the target as it was asked for.
         doing: ``"searching"`` or ``"training"``.
-        done: epochs finished.
-        total: epochs in all.
+        done: steps finished.
+        total: steps in all.
     """
 
     search: str
@@ -55,124 +59,145 @@ class Step:
 
 def search_and_verify(
     predictor: TrainedPredictor,
-    images: Images,
+    task: Task | Images,
     *,
+    strategy: str | Strategy,
     targets: Sequence[str],
     folder: str | Path,
-    settings: SearchSettings | None = None,
+    options: Mapping[str, Any] | None = None,
     training: TrainingSettings | None = None,
     device: str = "cpu",
+    seed: int = 0,
     measure: bool = True,
     on_step: Callable[[Step], None] = lambda step: None,
-) -> tuple[list[Verification], dict[str, SearchResult]]:
-    """Search once for each target, train what was derived, and measure all of it on the predictor's backend.
+    on_note: Callable[[str], None] = warnings.warn,
+) -> tuple[list[Verification], dict[str, Candidate]]:
+    """Search once for each target, train the best that was found, and measure all of it on the predictor's backend.
 
-    The folder keeps a checkpoint, the genotype and the history of each search, and ``final.json``; an interrupted
-    campaign continues from it.
+    The folder keeps the strategy's state, the genotype and the history of each search, and ``final.json``; an
+    interrupted campaign continues from it.
 
     Args:
-        predictor: a differentiable predictor; its conditions say on which backend the result is measured.
-        images: what to search and to train on.
+        predictor: its conditions say on which backend the result is measured; some strategies need a differentiable
+            one.
+        task: what the networks learn; images are to be classified.
+        strategy: how to search: a plug-in's name, ``module:Class``, or an object.
         targets: ``"none"`` searches without steering, ``"1.2"`` asks for so much in the predictor's unit, ``"75%"``
             for that share of what the search before it, without a target, is predicted to take.
         folder: where everything is written.
-        settings: hyper-parameters of the searches.
-        training: hyper-parameters of the trainings.
-        device: where the supernet and what it finds are trained.
+        options: the keywords of a strategy that is named.
+        training: hyper-parameters of each training.
+        device: where networks are trained.
+        seed: of the searches.
         measure: whether what was found is measured; a predictor of an imported table has no backend that could.
-        on_step: called before the first epoch and after each one.
+        on_step: called before the first step and after each one.
+        on_note: called with what the user should know: a target that is out of reach, or was missed.
 
     Returns:
-        One row a target, and the searches by target.
+        One row a target, and the best candidates by target.
 
     Raises:
-        UsageError: a target that is none of these, a device that torch lacks, or images that do not fit the space.
-        PluginError: the predictor's backend is not available here, or this is not the device that it predicts for.
-        NotDifferentiableError: the predictor is not differentiable.
+        UsageError: a target has another form, torch lacks the device, the strategy does not take a keyword, or the
+            task or the strategy does not fit the space.
+        PluginError: no such strategy, the predictor's backend is not available here, or this is not the device that it
+            predicts for.
+        NotDifferentiableError: the strategy needs a differentiable predictor, and this one is not.
         MeasurementError: what was found cannot be measured.
     """
-    settings, training = settings or SearchSettings(), training or TrainingSettings()
-    space, folder = predictor.space, Path(folder)
-    # What is wrong must not be found after hours.
+    training, folder, task = training or TrainingSettings(), Path(folder), as_task(task)
+    # A mistake must not come to light after hours.
     parsed = _parsed(targets, predictor.unit)
     _check_device(device)
+    searcher = _strategy(strategy, options or {})
+    for number, is_share in parsed.values():
+        if number is not None and not is_share:
+            _note_reach(predictor, number, on_note)
     if measure:
-        _check_target(predictor)
-    results: dict[str, SearchResult] = {}
+        _check_measurable(predictor)
+    best: dict[str, Candidate] = {}
     found = []
     for target, (number, is_share) in parsed.items():
         asked = number
         if number is not None and is_share:
-            asked = number * float(predictor.predict([results[NO_TARGET].architecture])[0])
-        result = _search(
-            predictor,
-            images,
-            target=target,
-            asked=asked,
-            settings=settings,
-            folder=folder / _slug(target),
-            device=device,
-            on_step=on_step,
-        )
-        results[target] = result
-
+            asked = number * float(predictor.predict([best[NO_TARGET].architecture])[0])
+            _note_reach(predictor, asked, on_note)
+        kept = folder / _slug(target)
+        problem = Problem(predictor.space, task, (Objective(predictor, asked),), device, seed)
+        best[target] = _search(searcher, problem, target=target, folder=kept, on_step=on_step)
+        for missed in problem.missed(best[target].architecture):
+            on_note(f"the search for target {target} found nothing that meets it: {missed} is predicted")
         accuracy = _accuracy(
-            space,
-            result.architecture,
-            images,
+            predictor.space,
+            best[target].architecture,
+            task,
             settings=training,
-            folder=folder / _slug(target),
+            folder=kept,
             device=device,
             on_epoch=partial(_trained, on_step, target, training.epochs),
         )
-        found.append(Found(_title(target), result.architecture, accuracy, asked))
+        found.append(Found(_title(target), best[target].architecture, accuracy, asked))
     rows = verify(found, predictor, partial(_measure, predictor) if measure else None)
     _write(folder / "final.json", [dataclasses.asdict(row) for row in rows])
-    return rows, results
+    return rows, best
+
+
+def _strategy(strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
+    if isinstance(strategy, str):
+        configured: Strategy = plugins.configure(plugins.STRATEGIES, strategy, options)
+        return configured
+    if options:
+        raise UsageError(f"the strategy is an object with options of its own: leave out {', '.join(options)}")
+    return strategy
+
+
+def _note_reach(predictor: TrainedPredictor, asked: float, on_note: Callable[[str], None]) -> None:
+    """Note, before hours are spent, that a target lies outside of what is predicted for random architectures."""
+    predicted = predictor.predict(predictor.space.sample(_DRAWN, seed=0))
+    fastest, slowest, unit = predicted.min(), predicted.max(), predictor.unit
+    if not fastest <= asked <= slowest:
+        why = "too little for any of them" if asked < fastest else "more than any of them takes, so it steers nothing"
+        on_note(
+            f"the target {asked:.4g} {unit} is {why}: {_DRAWN:,} random architectures are predicted to take "
+            f"{fastest:.4g} to {slowest:.4g} {unit}"
+        )
 
 
 def _search(
-    predictor: TrainedPredictor,
-    images: Images,
-    *,
-    target: str,
-    asked: float | None,
-    settings: SearchSettings,
-    folder: Path,
-    device: str,
-    on_step: Callable[[Step], None],
-) -> SearchResult:
-    # Without a target the loss watches with weight 0, so that both histories can be laid side by side.
-    loss = (
-        LatencyLoss(predictor, weight=0.0) if asked is None else LatencyLoss(predictor, target=asked, penalty="hinge")
-    )
+    strategy: Strategy, problem: Problem, *, target: str, folder: Path, on_step: Callable[[Step], None]
+) -> Candidate:
+    """Search for one target, and write down the best candidate and how the search came to it."""
+    last = Step(target, "searching", 0, 1)
 
-    def searched(epoch: Epoch) -> None:
-        on_step(Step(target, "searching", epoch.number + 1, settings.epochs))
+    def searched(done: int, total: int) -> None:
+        nonlocal last
+        last = Step(target, "searching", done, total)
+        on_step(last)
 
-    on_step(Step(target, "searching", 0, settings.epochs))
-    result = search_architecture(
-        predictor.space, images, latency_loss=loss, settings=settings, folder=folder, device=device, progress=searched
-    )
-    on_step(Step(target, "searching", settings.epochs, settings.epochs))  # also where all of it had been done before
-    (folder / "genotype.txt").write_text(f"{result.architecture}\n")
-    _write(folder / "history.json", [dataclasses.asdict(epoch) for epoch in result.history])
-    return result
+    on_step(last)
+    candidates = strategy.search(problem, folder=folder, on_step=searched)
+    if not candidates:
+        raise UsageError(f"strategy {strategy.name!r} found no candidate for target {target}: use another strategy")
+    on_step(dataclasses.replace(last, done=last.total))  # also where all of it had been done before
+    best = candidates[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "genotype.txt").write_text(f"{best.architecture}\n")
+    _write(folder / "history.json", [dataclasses.asdict(record) for record in best.history])
+    return best
 
 
 def _accuracy(
-    space: SearchSpace,
+    space: SearchSpace[Any],
     architecture: Architecture,
-    images: Images,
+    task: Task,
     *,
     settings: TrainingSettings,
     folder: Path,
     device: str,
     on_epoch: Callable[[int], None],
 ) -> float:
-    """Train what a search found, unless that has been done."""
+    """Train what a search found, unless that has been done, and return its score."""
     path = folder / "trained.json"
-    trained = {"architecture": str(architecture), "images": images.name, "settings": dataclasses.asdict(settings)}
+    trained = {"architecture": str(architecture), "task": task.name, "settings": dataclasses.asdict(settings)}
     if path.exists():
         before = json.loads(path.read_text())
         if {name: before.get(name) for name in trained} == trained:
@@ -180,7 +205,7 @@ def _accuracy(
             return float(before["accuracy"])
     on_epoch(0)
     accuracy = train_architecture(
-        space, architecture, images, settings=settings, device=device, progress=lambda epoch, loss: on_epoch(epoch + 1)
+        space, architecture, task, settings=settings, device=device, progress=lambda epoch, loss: on_epoch(epoch + 1)
     )
     _write(path, {**trained, "accuracy": accuracy})
     return accuracy
@@ -194,25 +219,20 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
     """Measure under the predictor's conditions, with the drift since its profile divided out.
 
     Raises:
-        UsageError: another device or version than the predictor's.
+        UsageError: the device or a version is not the predictor's.
     """
-    conditions, energy = predictor.conditions, _energy(predictor)
+    conditions = predictor.conditions
     measured = measure_architectures(
         predictor.space,
         architectures,
         conditions.backend,
-        options=CompileOptions(conditions.precision, conditions.threads, conditions.options),
+        options=_options(predictor),
         settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
         batch=conditions.batch,
-        energy=energy if architectures else None,
-        # References alone have no energy to compare.
-        like=None if energy and not architectures else conditions,
+        quantity=quantity_like(conditions),
+        like=conditions,
     )
     return [m.scaled_to(predictor.facts.get("reference")) for m in measured]
-
-
-def _energy(predictor: TrainedPredictor) -> EnergySettings | None:
-    return EnergySettings(meter=predictor.conditions.clock) if predictor.conditions.quantity == "energy" else None
 
 
 def _check_device(device: str) -> None:
@@ -222,19 +242,19 @@ def _check_device(device: str) -> None:
         raise UsageError(f"torch cannot train on {device!r} here: {error}: give --device cpu") from error
 
 
-def _check_target(predictor: TrainedPredictor) -> None:
+def _options(predictor: TrainedPredictor) -> CompileOptions:
+    conditions = predictor.conditions
+    return CompileOptions(conditions.precision, conditions.threads, conditions.options)
+
+
+def _check_measurable(predictor: TrainedPredictor) -> None:
     """Check that what is found can be measured here, under the conditions of the predictor.
 
     Raises:
         PluginError: it cannot; the message says why.
         MeasurementError: the references of the space cannot be measured.
     """
-    name, energy = predictor.conditions.backend, _energy(predictor)
     try:
-        backend: Backend = plugins.configure(plugins.BACKENDS, name, {})
-        if energy is not None:
-            meter: Meter = plugins.configure(plugins.METERS, energy.meter, {})
-            meter.counter(backend.device())
         _measure(predictor, [])  # the references alone
     except UsageError as error:
         raise PluginError(
@@ -254,7 +274,7 @@ def _parsed(targets: Sequence[str], unit: str) -> dict[str, tuple[float | None, 
         if number is not None and not 0 < number < math.inf:
             raise UsageError(f"no target {target!r}: give 'none', a number of {unit}, or a share such as 75%")
         if is_share and NO_TARGET not in parsed:
-            raise UsageError(f"the target {target} is a share of a search without one: put 'none' before it")
+            raise UsageError(f"the target {target} is a share of a search without a target: put 'none' before it")
         parsed[target] = number, is_share
     return parsed
 

@@ -1,4 +1,4 @@
-"""The last step of a search: what it found is measured on the target, beside what was asked and what was predicted."""
+"""The last step of a search: what it found is measured, beside the target and the prediction."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class Found:
     """An architecture to verify.
 
     Args:
-        name: how the report calls it, ``"with the latency loss"``.
+        name: what the report calls it, ``"with the latency loss"``.
         architecture: what a search derived.
-        accuracy: after training it, between 0 and 1.
+        accuracy: its score after training: for a classification the accuracy, between 0 and 1. Files have called it
+            so from the beginning.
         asked: the target of the search; None where none was set.
     """
 
@@ -60,8 +61,8 @@ class Verification:
         architecture: its string form.
         accuracy: see `Found`.
         asked: see `Found`.
-        predicted: what the predictor says.
-        measured: the value on the target; None where it was not measured, as `low` and `high` are.
+        predicted: the prediction.
+        measured: the measured value; None where there is none, like `low` and `high`.
         low: lower end of the measurement's 95% confidence interval.
         high: upper end.
         unit: of `asked`, `predicted`, `measured`, `low` and `high`.
@@ -77,29 +78,19 @@ class Verification:
     high: float | None
     unit: str
 
-    @property
-    def prediction_error(self) -> float | None:
-        """Relative error of the prediction; None where nothing was measured."""
-        return None if self.measured is None else self.predicted / self.measured - 1
-
-    @property
-    def excess(self) -> float | None:
-        """How far the measured value lies above the asked one, relative to it; negative below, None without either."""
-        return None if self.asked is None or self.measured is None else self.measured / self.asked - 1
-
 
 def verify(
     found: Sequence[Found],
     predictor: EncodingPredictor,
     measure: Callable[[Sequence[Architecture]], Sequence[Measurement]] | None,
 ) -> list[Verification]:
-    """Measure architectures on the target and set the values beside what was asked and predicted.
+    """Measure architectures and set the values beside their targets and predictions.
 
     Args:
-        found: what searches derived; all are measured together, so that drift meets them alike.
+        found: what searches derived; all are measured together, so that drift affects them alike.
         predictor: what steered the searches, or another one of the same space.
-        measure: measures architectures in the predictor's unit, one measurement each, in any order; None leaves it at
-            the predictions.
+        measure: measures architectures in the predictor's unit, one measurement each, in any order; None measures
+            nothing.
 
     Raises:
         UsageError: `measure` left an architecture out.

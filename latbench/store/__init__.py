@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,9 +20,13 @@ from numpy.typing import NDArray
 from latbench.errors import StoreError
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.profile import Profile
+from latbench.records.structure import Structure
 from latbench.records.subjects import Failure, Subject
 from latbench.space import SpaceSpec
 from latbench.store.file import StoreFile
+from latbench.store.identity import IMPORTED, Identity
+
+__all__ = ["IMPORTED", "Identity", "Store"]
 
 _COLUMNS = (
     *("kind", "subject", "replicate", "value", "low", "high", "wall", "mean_power_w"),
@@ -31,35 +34,11 @@ _COLUMNS = (
 )
 """Fields of a measurement that are columns of the same name."""
 
-IMPORTED = "imported"
-"""The backend of a store that holds what others measured: nothing can be measured for it here."""
-
 _WHERE = "WHERE quantity = ? AND kind = ? AND subject = ? AND replicate = ?"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a store is for: a profile with another identity goes into another store."""
-
-    space: SpaceSpec
-    backend: str
-    precision: str
-    threads: int
-    batch: int
-    cache: str
-    options: Mapping[str, str]
-
-    def differences(self, other: Identity) -> list[str]:
-        """Return ``"threads (1 there, 2 here)"`` for every field and every option that differs."""
-        names = [f.name for f in dataclasses.fields(self) if f.name != "options"]
-        pairs: list[tuple[str, Any, Any]] = [(name, getattr(self, name), getattr(other, name)) for name in names]
-        options = dict.fromkeys((*self.options, *other.options))
-        pairs += [(f"options.{key}", self.options.get(key), other.options.get(key)) for key in options]
-        return [f"{name} ({mine} there, {theirs} here)" for name, mine, theirs in pairs if mine != theirs]
-
-
 class Store:
-    """One quantity of one profile on disk. A context manager. Safe for several processes, and for ``kill -9``.
+    """One quantity of one profile on disk. A context manager. Safe with several processes, and against ``kill -9``.
 
     Args:
         path: the file; made, with its folder, when `identity` is given and there is none.
@@ -68,8 +47,8 @@ class Store:
             holds, and latency where it holds several or none.
 
     Raises:
-        StoreError: no such store, not a store, another schema or identity, or a folder that the caller wants to write
-            and cannot.
+        StoreError: there is no store, the file is not one or has another schema or identity, or the folder cannot be
+            written and must be.
     """
 
     def __init__(self, path: str | Path, identity: Identity | None = None, *, quantity: str | None = None) -> None:
@@ -92,11 +71,11 @@ class Store:
         self._file.close()
 
     def discard_if_empty(self) -> None:
-        """Remove the file if nothing was measured or is being: what a mistake began must not stand in the way."""
+        """Remove the file if it holds nothing and no process is measuring: a mistake must not leave a store behind."""
         tables = ("measurement", "failure", "claim")
-        with suppress(StoreError):  # another process was faster; the mistake itself is what the user has to know
+        with suppress(StoreError):  # another process was faster, and the user must read of the mistake itself
             self._file.remove_if(
-                lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)  # noqa: S608
+                lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)
             )
 
     @property
@@ -116,11 +95,28 @@ class Store:
         row = self._file.query("SELECT conditions FROM conditions WHERE quantity = ?", (self.quantity,)).fetchone()
         return None if row is None else Conditions.from_json(json.loads(row[0]))
 
+    def check_structure(self, structure: Structure) -> None:
+        """Keep what the space's references are made of; an older store learns it here.
+
+        Raises:
+            StoreError: they differ from those that the store was made with: the space has been edited since.
+        """
+        with self._file.transaction("write to"):
+            text = self._file.fact("structure")
+            known = None if text is None else Structure.from_json(json.loads(text))
+            if known is not None and (difference := known.difference(structure)):
+                raise StoreError(
+                    f"{self.path} holds measurements of another version of {self.identity.space}: {difference}; "
+                    "choose another --store"
+                )
+            kept = structure if known is None else known.joined(structure)
+            self._file.set_fact("structure", json.dumps(kept.to_json()))
+
     def add(self, conditions: Conditions, measurements: Sequence[Measurement]) -> None:
         """Write a session's measurements in one transaction; what is there already stays as it was.
 
         Raises:
-            StoreError: other conditions than the store's, or the file cannot be written.
+            StoreError: the conditions differ from the store's, or the file cannot be written.
         """
         with self._file.transaction("write to"):
             self._check_conditions(conditions)
@@ -138,7 +134,7 @@ class Store:
                 }
                 columns = ", ".join(row)
                 self._file.query(
-                    f"INSERT OR IGNORE INTO measurement ({columns}) VALUES ({', '.join('?' * len(row))})",  # noqa: S608
+                    f"INSERT OR IGNORE INTO measurement ({columns}) VALUES ({', '.join('?' * len(row))})",
                     tuple(row.values()),
                 )
                 self._succeeded(m.kind, m.subject, m.replicate)
@@ -153,7 +149,7 @@ class Store:
                 self._release(f.kind, f.subject, f.replicate)
 
     def retry_failures(self) -> None:
-        """Have this object try again what could not be measured; each failure stays until it is tried."""
+        """Make this object try failures again; each failure stays until it is tried."""
         self._retried = {(f.kind, f.subject, f.replicate) for f in self.failures()}
 
     def claim(self, wanted: Iterator[Subject], most: int) -> list[Subject]:
@@ -175,7 +171,7 @@ class Store:
         return claimed
 
     def release(self) -> None:
-        """Give back what this object has reserved and not written: otherwise it waits for the end of this process."""
+        """Give back what this object has reserved and not written; otherwise this process keeps it until it ends."""
         with self._file.transaction("write to"):
             for key in tuple(self._claimed):
                 self._release(*key)
@@ -236,10 +232,11 @@ class Store:
     def _lack(self) -> str:
         """Say that there is no measurement of the quantity, and what to do."""
         held = self.quantities
-        measure = f"run 'latbench profile --store {self.path}{' --meter METER' if self.quantity == 'energy' else ''}'"
+        flags = {"latency": "", "energy": " --meter METER"}.get(self.quantity, f" --quantity {self.quantity}")
+        measure = f"run 'latbench profile --store {self.path}{flags}'"
         if not held:
             return f"holds no measurement yet: {measure} first"
-        what = f"holds {', '.join(held)} and no {self.quantity}: leave out --target to read {held[0]}"
+        what = f"holds {', '.join(held)} and no {self.quantity}: leave out --quantity to read {held[0]}"
         return what if self.identity.backend == IMPORTED else f"{what}, or {measure} first"
 
     def _check_conditions(self, conditions: Conditions) -> None:
@@ -260,23 +257,23 @@ class Store:
 
     def _is_done(self, key: tuple[str, str, int]) -> bool:
         queries = (
-            f"SELECT 1 FROM measurement {_WHERE} AND kind <> 'reference'",  # noqa: S608 - what the index measured_once needs
-            *(() if key in self._retried else (f"SELECT 1 FROM failure {_WHERE}",)),  # noqa: S608
+            f"SELECT 1 FROM measurement {_WHERE} AND kind <> 'reference'",  # as the index measured_once has it
+            *(() if key in self._retried else (f"SELECT 1 FROM failure {_WHERE}",)),
         )
         return any(self._file.query(query, (self.quantity, *key)).fetchone() for query in queries)
 
     def _is_claimed(self, key: tuple[str, str, int]) -> bool:
-        row = self._file.query(f"SELECT * FROM claim {_WHERE}", (self.quantity, *key)).fetchone()  # noqa: S608
+        row = self._file.query(f"SELECT * FROM claim {_WHERE}", (self.quantity, *key)).fetchone()
         return row is not None and _alive(row)
 
     def _succeeded(self, kind: str, subject: str, replicate: int) -> None:
         if (kind, subject, replicate) in self._retried:
-            self._file.query(f"DELETE FROM failure {_WHERE}", (self.quantity, kind, subject, replicate))  # noqa: S608
+            self._file.query(f"DELETE FROM failure {_WHERE}", (self.quantity, kind, subject, replicate))
         self._release(kind, subject, replicate)
 
     def _release(self, kind: str, subject: str, replicate: int) -> None:
         self._claimed.discard((kind, subject, replicate))
-        self._file.query(f"DELETE FROM claim {_WHERE}", (self.quantity, kind, subject, replicate))  # noqa: S608
+        self._file.query(f"DELETE FROM claim {_WHERE}", (self.quantity, kind, subject, replicate))
 
 
 def _alive(claim: sqlite3.Row) -> bool:
@@ -290,16 +287,18 @@ def _alive(claim: sqlite3.Row) -> bool:
 
 
 def _started(process: psutil.Process) -> float:
-    """Return when a process started, in seconds since the machine did: no change of its clock moves that."""
+    """Return when a process started, in seconds since the machine did, which no change of its clock moves."""
     booted: float = psutil.boot_time()
     return float(process.create_time() - booted)
 
 
 def _measurement(row: sqlite3.Row, session: Mapping[str, Any]) -> Measurement:
-    return Measurement(
-        order=row["position"],
-        flags=tuple(json.loads(row["flags"])),
-        blocks=tuple(np.frombuffer(row["blocks"], "<f4").tolist()),
-        **{name: row[name] for name in _COLUMNS},
-        **session,
+    return Measurement.from_json(
+        {
+            "order": row["position"],
+            "flags": json.loads(row["flags"]),
+            "blocks": np.frombuffer(row["blocks"], "<f4").tolist(),
+            **{name: row[name] for name in _COLUMNS},
+            **session,
+        }
     )

@@ -1,4 +1,4 @@
-"""The SQLite file of a store: its schema, how it is made and opened, and its transactions.
+"""The SQLite file of a store: its schema, how it is created and opened, and its transactions.
 
 Opens in any SQLite tool; the view ``measurements`` joins each row with the session that it depends on.
 
@@ -68,11 +68,12 @@ class StoreFile:
         identity: what the caller wants to write, as JSON; None opens an existing store to read, wherever it is.
 
     Raises:
-        StoreError: no such store, not a store, another schema, or a folder that the caller wants to write and cannot.
+        StoreError: there is no store, the file is not one or has another schema, or the folder cannot be written and
+            must be.
     """
 
     def __init__(self, path: Path, identity: str | None) -> None:
-        self.path, self._place = path, path.absolute()  # the current folder may change
+        self.path, self._absolute = path, path.absolute()  # the current folder may change
         with self._explained("read" if identity is None else "open"):
             if identity is None and not path.exists():
                 raise StoreError(f"no store at {path}: run 'latbench profile --store {path}' first")
@@ -101,7 +102,7 @@ class StoreFile:
         with self.transaction("remove"):
             if is_empty():
                 for suffix in ("", "-wal", "-shm"):
-                    Path(f"{self._place}{suffix}").unlink(missing_ok=True)
+                    Path(f"{self._absolute}{suffix}").unlink(missing_ok=True)
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
         """Run one statement."""
@@ -112,9 +113,13 @@ class StoreFile:
         row = self.query("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if row is None else row["value"]
 
+    def set_fact(self, name: str, value: str) -> None:
+        """Write a fact of the whole store, in place of one of that name."""
+        self.query("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
     @contextmanager
     def transaction(self, doing: str) -> Iterator[None]:
-        """Write all of a block or nothing; `doing` says what cannot be done, should it fail.
+        """Write all of a block or nothing; `doing` says in a message what failed.
 
         Raises:
             StoreError: the file cannot be written; the message says what to do.
@@ -131,8 +136,8 @@ class StoreFile:
                 raise
 
     def _check_file(self) -> None:
-        """Check that what is written can be found again: a file that was removed takes writes, too."""
-        if self._inode is not None and not (self._place.exists() and self._place.stat().st_ino == self._inode):
+        """Check that the file is still there: one that was removed takes writes too."""
+        if self._inode is not None and not (self._absolute.exists() and self._absolute.stat().st_ino == self._inode):
             raise StoreError(f"{self.path} was removed or replaced while it was written: run the same command again")
 
     def _prepare(self, identity: str | None) -> None:
@@ -144,7 +149,7 @@ class StoreFile:
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
         if application != _APPLICATION_ID:
-            raise StoreError(f"{self.path} is no latbench store but another SQLite file: choose another --store")
+            raise StoreError(f"{self.path} is not a latbench store but another SQLite file: choose another --store")
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} has schema {version}, this latbench reads {SCHEMA_VERSION}: "
@@ -197,7 +202,7 @@ def _remedy(doing: str, message: str) -> str:
         "No such file": "choose a folder that you may write to",
         "Permission": "choose a folder that you may write to",
         "unable to open": "choose a folder that you may write to",
-        "not a database": "choose another --store; this file is no latbench store",
+        "not a database": "choose another --store; this file is not a latbench store",
         "locked": "another process holds it; try again",
     }
     return next((remedy for word, remedy in remedies.items() if word in message), "choose another --store")

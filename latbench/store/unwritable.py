@@ -29,7 +29,7 @@ def copy_in_memory(path: Path) -> sqlite3.Connection:
 
     Raises:
         StoreError: another process began to write to the store.
-        sqlite3.Error: no SQLite file.
+        sqlite3.Error: it is not an SQLite file.
         OSError: the store cannot be read, or there is no room for temporary files.
     """
     store, wal, index = _files(path)

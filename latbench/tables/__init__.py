@@ -1,7 +1,7 @@
 """Profiles as Parquet and CSV tables: written from a store, and read into one.
 
-Each row says everything that its measurement depends on, so a round trip loses nothing. A table of someone else's
-needs two columns, the architecture and the value, and the space they belong to.
+Each row says everything that its measurement depends on, so a round trip loses nothing. A table of someone else
+needs two columns, the architectures and the values, and the name of their space.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Imported:
 
     Args:
         added: rows that are new to the store.
-        already_there: rows of the table that the store has had before; they stay as they were.
-        repeated: rows that measure an architecture again, from which the noise floor is known.
+        already_there: rows of the table that the store held before; they stay as they were.
+        repeated: rows that measure an architecture again, from which the noise floor comes.
         held: measurements in the store now.
     """
 
@@ -71,13 +71,13 @@ def import_table(
         architecture_column: column of the architectures' string forms.
         value_column: column of the measured values.
         device: the device's name in the records of a foreign table; its file name unless given.
-        unit: unit of the values of a foreign table (`latbench.tables.foreign.UNITS`); what is kept is in ms or mJ.
+        unit: unit of the values of a foreign table (`latbench.tables.foreign.UNITS`); what is kept is in ms, mJ or MiB.
 
     Raises:
-        DataError: not such a table, no rows, a missing column, an unknown unit, a value that is NaN, infinite, negative
-            or zero, or another one than the store's (all rows are checked before any is written).
-        ParseError: a text that is no architecture of the space.
-        StoreError: the store is another profile's, or another table's, column's or unit's.
+        DataError: the file is not such a table or has no rows, a column is missing, the unit is unknown, or a value is
+            NaN, infinite, negative, zero or not the store's (all rows are checked before any is written).
+        ParseError: a text is not an architecture of the space.
+        StoreError: the store belongs to another profile, or to another table, column or unit.
     """
     path = file.checked(Path(path))
     table = file.read(path, lambda names: own.TYPES if own.wrote(names) else {architecture_column: "string"})
@@ -103,7 +103,7 @@ def _check_unchanged(path: Path, rows: Sequence[Measurement], held: Sequence[Mea
     """Check that a store's values are those of the table that it is to be extended with; references are of a session.
 
     Raises:
-        DataError: an architecture has another value in the store: two tables would be mixed.
+        DataError: an architecture has another value in the store, so two tables would be mixed.
     """
     known: dict[tuple[str, str, int], float]
     known = {(m.kind, m.subject, m.replicate): m.value for m in held if m.kind != "reference"}
@@ -111,6 +111,6 @@ def _check_unchanged(path: Path, rows: Sequence[Measurement], held: Sequence[Mea
         value = known.get((row.kind, row.subject, row.replicate), row.value)
         if value != row.value:
             raise DataError(
-                f"{file.place(path, index)} gives {row.value:.6g} for {row.subject}, and {store} has {value:.6g} from "
-                "the table that was read into it first: choose another --store"
+                f"{file.row_name(path, index)} gives {row.value:.6g} for {row.subject}, and {store} has {value:.6g} "
+                "from the table that was read into it first: choose another --store"
             )

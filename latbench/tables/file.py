@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latbench.errors import DataError
+from latbench.errors import DataError, first_line
+from latbench.records.writing import write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +21,7 @@ def checked(path: Path) -> Path:
     """Return the path of a table.
 
     Raises:
-        DataError: another ending than a table's.
+        DataError: the ending is not that of a table.
     """
     if path.suffix not in _FORMATS:
         raise DataError(f"{path} ends in neither {' nor '.join(_FORMATS)}: name it so, for example {path.stem}.parquet")
@@ -33,11 +33,11 @@ def read(path: Path, types: Callable[[Sequence[str]], Mapping[str, str]]) -> pa.
 
     Args:
         path: the file.
-        types: from the names of a CSV file's columns to what their texts are (``{"subject": "string"}``); those that it
-            does not name are what they look like.
+        types: maps the names of a CSV file's columns to their types (``{"subject": "string"}``); the type of other
+            columns is inferred.
 
     Raises:
-        DataError: no such file, not a table, or a table without rows.
+        DataError: the file does not exist, is not a table, or has no rows.
     """
     import pyarrow as pa
 
@@ -46,14 +46,14 @@ def read(path: Path, types: Callable[[Sequence[str]], Mapping[str, str]]) -> pa.
     except FileNotFoundError as error:
         raise DataError(f"no file {path}") from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no {path.suffix} table ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{path} is not a {path.suffix} table ({first_line(error)})") from error
     if not table.num_rows:
-        raise DataError(f"{path} has no rows, only the names of its columns: write it again, or choose another")
+        raise DataError(f"{path} has column names but no rows: write it again, or choose another")
     return table
 
 
-def place(path: Path, index: int) -> str:
-    """Return where the row of an index is: the line of a CSV file as in an editor, or the row of a Parquet file."""
+def row_name(path: Path, index: int) -> str:
+    """Return what messages call the row of an index: the line of a CSV file as an editor counts, or a Parquet row."""
     if path.suffix != ".csv":
         return f"row {index + 1} of {path}"
     with path.open(newline="", encoding="utf-8", errors="replace") as stream:
@@ -70,12 +70,11 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import pyarrow as pa
 
     table = pa.Table.from_pylist(rows)
-    partial = path.with_name(path.name + ".partial")
+    content = pa.BufferOutputStream()
+    _write(table, content, path.suffix)
     try:
-        _write(table, partial, path.suffix)
-        os.replace(partial, path)
+        write_atomically(path, content.getvalue().to_pybytes())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another file") from error
 
 
@@ -97,19 +96,19 @@ def _read_parquet(path: Path) -> pa.Table:
     return parquet.read_table(path)
 
 
-def _write(table: pa.Table, path: Path, suffix: str) -> None:
+def _write(table: pa.Table, content: pa.NativeFile, suffix: str) -> None:
     if suffix == ".csv":
         from pyarrow import csv as arrow
 
-        arrow.write_csv(table, path)
+        arrow.write_csv(table, content)
     else:
         from pyarrow import parquet
 
-        parquet.write_table(table, path)
+        parquet.write_table(table, content)
 
 
 def _first_lines(stream: Iterator[str]) -> Iterator[int]:
-    """Yield the line that each row of a CSV file begins at: texts may hold line breaks, empty lines are no rows."""
+    """Yield the line at which each row of a CSV file begins: texts may hold line breaks, empty lines do not count."""
     reader = csv.reader(stream)
     line = 1
     for row in reader:

@@ -14,7 +14,7 @@ from latbench.errors import DataError, ParseError
 from latbench.records.measurement import Conditions, Measurement
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import IMPORTED, Identity
-from latbench.tables.file import place
+from latbench.tables.file import row_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +24,10 @@ UNITS = {
     **{"us": ("latency", "ms", 1e-3), "ns": ("latency", "ms", 1e-6)},
     **{"J": ("energy", "mJ", 1e3), "mJ": ("energy", "mJ", 1.0)},
     **{"uJ": ("energy", "mJ", 1e-3), "nJ": ("energy", "mJ", 1e-6)},
+    **{"GiB": ("memory", "MiB", 2.0**10), "MiB": ("memory", "MiB", 1.0)},
+    **{"KiB": ("memory", "MiB", 2.0**-10), "B": ("memory", "MiB", 2.0**-20)},
 }
-"""Units of foreign values: their quantity, its own unit, and how many of those each is. Case does not matter."""
+"""Units of foreign values: the quantity, its own unit, and the factor to that. Case does not matter."""
 
 _UNKNOWN = "unknown"
 
@@ -48,11 +50,11 @@ class Columns:
 def read(
     table: pa.Table, path: Path, columns: Columns, space: SearchSpace | None, device: str
 ) -> tuple[Identity, Conditions, list[Measurement]]:
-    """Read a foreign table; each row is a measurement, and the second of an architecture its first replicate.
+    """Read a foreign table; each row is a measurement, and an architecture's second row its first replicate.
 
     Raises:
-        DataError: no space, a missing column, an unknown unit, or a value that cannot have been measured.
-        ParseError: a text that is no architecture of the space.
+        DataError: the space or a column is missing, the unit is unknown, or a value cannot have been measured.
+        ParseError: a text is not an architecture of the space.
     """
     if space is None:
         raise DataError(f"{path} does not say which space its architectures belong to: give --space")
@@ -78,13 +80,13 @@ def _measurements(
         value = _number(given) * factor
         if not math.isfinite(value) or value <= 0:
             raise DataError(
-                f"{place(path, index)}: {columns.value} {'holds no number' if given is None else f'is {given!r}'}; "
+                f"{row_name(path, index)}: {columns.value} {'is not a number' if given is None else f'is {given!r}'}; "
                 "a measured value is finite and positive: correct or drop the row"
             )
         try:
             subject = str(space.parse(str(text)))
         except ParseError as error:
-            raise ParseError(f"{place(path, index)}: {error}") from error
+            raise ParseError(f"{row_name(path, index)}: {error}") from error
         measurements.append(
             Measurement(subject, "architecture", value, value, value, replicate=times[subject], session=path.name)
         )
@@ -112,7 +114,7 @@ def _spelling(unit: str) -> str:
 
 
 def _number(value: Any) -> float:
-    """Return a value as a number, NaN where it is none; one text makes a whole column of a CSV file text."""
+    """Return a value as a number, NaN if it is not one: a single text makes a whole column of a CSV file text."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):

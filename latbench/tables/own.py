@@ -13,7 +13,7 @@ from latbench.records.measurement import Conditions, Measurement
 from latbench.records.profile import Profile
 from latbench.space import SpaceSpec
 from latbench.store import Identity
-from latbench.tables.file import place
+from latbench.tables.file import row_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +26,7 @@ TYPES = {"space": "string"} | {
     for record in (Conditions, Measurement)
     for field in dataclasses.fields(record)
 }
-"""What the columns hold, whatever it looks like: a session named 123e4 is no number, a clock named null is one."""
+"""The types of columns, whatever their texts look like: a session may be named 123e4, and a clock null."""
 
 
 def wrote(names: Sequence[str]) -> bool:
@@ -45,7 +45,7 @@ def read(table: pa.Table, path: Path) -> tuple[Identity, Conditions, list[Measur
     """Read what `rows` returned.
 
     Raises:
-        DataError: rows of several profiles, or one that is no measurement.
+        DataError: the rows are of several profiles, or one is not a measurement.
     """
     names = ["space", *_names(Conditions)]
     kinds = table.select(names).group_by(names).aggregate([]).to_pylist()
@@ -70,17 +70,17 @@ def _row(measurement: Measurement) -> dict[str, Any]:
 def _measurement(row: Mapping[str, Any], path: Path, index: int) -> Measurement:
     values = {name: row[name] for name in _names(Measurement) if name in row}  # older tables have fewer columns
     try:
-        return Measurement(
-            **{
+        return Measurement.from_json(
+            {
                 **values,
-                "flags": tuple(row["flags"].split()),
-                "blocks": tuple(map(float, row["blocks"].split())),
+                "flags": row["flags"].split(),
+                "blocks": map(float, row["blocks"].split()),
                 "environment": json.loads(row["environment"]),
             }
         )
     except (LatbenchError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{place(path, index)} is no measurement ({reason(error)}): correct or drop the row, or export it again"
+            f"{row_name(path, index)} is not a measurement ({reason(error)}): correct or drop it, or export it again"
         ) from error
 
 

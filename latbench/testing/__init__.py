@@ -1,4 +1,4 @@
-"""Contract suites for plug-ins, the ``null`` backend of known latency, and meters of known energy.
+"""Contract suites for plug-ins, and fakes whose truth is known: a backend, meters, a predictor, a space.
 
 A plug-in's test file is one subclass::
 
@@ -18,30 +18,65 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latbench.testing.backend_suite import BackendSuite
+    from latbench.testing.known_cost import KnownCost
     from latbench.testing.meter_suite import MeterSuite
     from latbench.testing.meters import NullMeter, ScriptedMeter
     from latbench.testing.null import NullBackend
     from latbench.testing.predictor_suite import PredictorSuite
-    from latbench.testing.space_suite import SpaceSuite
+    from latbench.testing.space_suites.encoder import EncoderSuite
+    from latbench.testing.space_suites.enumeration import EnumerateSuite
+    from latbench.testing.space_suites.neighbours import NeighboursSuite
+    from latbench.testing.space_suites.operations import OperationsSuite
+    from latbench.testing.space_suites.parts import PartsSuite
+    from latbench.testing.space_suites.relaxation import RelaxableSuite, RelaxationSuite
+    from latbench.testing.space_suites.search_space import SearchSpaceSuite
+    from latbench.testing.space_suites.supernet import SupernetSuite
+    from latbench.testing.strategy_suite import StrategySuite
+    from latbench.testing.task_suite import TaskSuite
+    from latbench.testing.tiny_space import TinySpace
 
 _HOMES = {
     "BackendSuite": "backend_suite",
+    "EncoderSuite": "space_suites.encoder",
+    "EnumerateSuite": "space_suites.enumeration",
+    "KnownCost": "known_cost",
     "MeterSuite": "meter_suite",
+    "NeighboursSuite": "space_suites.neighbours",
     "NullBackend": "null",
     "NullMeter": "meters",
+    "OperationsSuite": "space_suites.operations",
+    "PartsSuite": "space_suites.parts",
     "PredictorSuite": "predictor_suite",
+    "RelaxableSuite": "space_suites.relaxation",
+    "RelaxationSuite": "space_suites.relaxation",
     "ScriptedMeter": "meters",
-    "SpaceSuite": "space_suite",
+    "SearchSpaceSuite": "space_suites.search_space",
+    "StrategySuite": "strategy_suite",
+    "SupernetSuite": "space_suites.supernet",
+    "TaskSuite": "task_suite",
+    "TinySpace": "tiny_space",
 }
 
 __all__ = [
     "BackendSuite",
+    "EncoderSuite",
+    "EnumerateSuite",
+    "KnownCost",
     "MeterSuite",
+    "NeighboursSuite",
     "NullBackend",
     "NullMeter",
+    "OperationsSuite",
+    "PartsSuite",
     "PredictorSuite",
+    "RelaxableSuite",
+    "RelaxationSuite",
     "ScriptedMeter",
-    "SpaceSuite",
+    "SearchSpaceSuite",
+    "StrategySuite",
+    "SupernetSuite",
+    "TaskSuite",
+    "TinySpace",
 ]
 
 

@@ -25,7 +25,7 @@ class MeterSuite:
     backends: tuple[str, ...] = ()
 
     @pytest.fixture
-    def target(self) -> Meter:
+    def instance(self) -> Meter:
         """Return the meter; where it is not available, pytest's summary says why."""
         try:
             built: Meter = plugins.configure(plugins.METERS, self.meter, {})
@@ -34,30 +34,30 @@ class MeterSuite:
         return built
 
     @pytest.fixture
-    def counters(self, target: Meter) -> list[Counter]:
+    def counters(self, instance: Meter) -> list[Counter]:
         """Return the counters of the devices of this machine; where there is none, pytest's summary says why."""
         found, reasons = [], []
         for name in (*plugins.names(plugins.BACKENDS), *self.backends):
             try:
                 backend: Backend = plugins.configure(plugins.BACKENDS, name, {})
-                found.append(target.counter(backend.device()))
+                found.append(instance.counter(backend.device()))
             except (PluginError, NoCounterError) as error:
                 reasons.append(str(error))
         if not found:
             pytest.skip("; ".join(dict.fromkeys(reasons)))
         return found
 
-    def test_its_name_is_the_one_it_registers_under(self, target: Meter) -> None:
+    def test_its_name_is_the_one_it_registers_under(self, instance: Meter) -> None:
         """A record that holds the name finds the meter again."""
-        assert ":" in self.meter or target.name == self.meter
+        assert ":" in self.meter or instance.name == self.meter
 
-    def test_a_device_that_it_does_not_know_is_refused_by_name(self, target: Meter) -> None:
+    def test_a_device_that_it_does_not_know_is_refused_by_name(self, instance: Meter) -> None:
         """The reason takes the place of the energy, so it says whose."""
         with pytest.raises(NoCounterError, match="abacus 3000"):
-            target.counter(Device("abacus 3000", "beads"))
+            instance.counter(Device("abacus 3000", "beads"))
 
     def test_a_counter_never_goes_back(self, counters: list[Counter]) -> None:
-        """The core takes a counter that does for broken."""
+        """The core takes a counter that does to be broken."""
         for counter in counters:
             assert isinstance(counter, Counter)
             read = [counter.energy_mj() for _ in range(100)]
@@ -65,7 +65,7 @@ class MeterSuite:
             assert read == sorted(read)
 
     def test_a_counter_counts_millijoules(self, counters: list[Counter]) -> None:
-        """No device of one machine draws 10 kW; who counts in another unit is off by a thousand."""
+        """No device of one machine draws 10 kW; a counter in another unit is off by a factor of a thousand."""
         for counter in counters:
             begin, start = counter.energy_mj(), time.perf_counter()
             while time.perf_counter() - start < 0.5:

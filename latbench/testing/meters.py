@@ -15,10 +15,10 @@ from latbench.errors import NoCounterError
 from latbench.testing.null import NullBackend, VirtualClock
 
 IDLE_W = 50.0
-"""What the device of a `NullMeter` draws at any moment, in real time."""
+"""What the device of a `NullMeter` draws at any moment, in W, in real time."""
 
 RUN_W = 200.0
-"""What a run of the null backend draws besides, in virtual time: 200 mJ for each of its milliseconds."""
+"""What a run of the null backend draws in addition, in virtual time: 200 mJ for each of its milliseconds."""
 
 
 class NullMeter:
@@ -67,7 +67,7 @@ class ScriptedMeter:
         """Return the counter, whatever the device.
 
         Raises:
-            NoCounterError: the script wants it.
+            NoCounterError: the script says so.
         """
         if self.no_counter:
             raise NoCounterError(self.no_counter)
@@ -95,7 +95,7 @@ class ScriptedMeter:
             self._updated, self._register = latest, before + power_mw * (latest - start)
 
     def model(self, run_ms: float, mj: float, *, noise: float = 0.0, seed: int = 0) -> ScriptedModel:
-        """Return a compiled model of which a run takes so long, and so much energy above idle.
+        """Return a compiled model whose runs take so long, and so much energy above idle.
 
         Args:
             run_ms: milliseconds.

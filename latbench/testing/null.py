@@ -27,8 +27,10 @@ OPERATOR_MS = 0.01
 KERNEL_ELEMENT_MS = 0.002
 """What every element of its kernel costs in addition."""
 FAILURES = ("compile", "crash", "hang", "memory", "outputs", "run")
+UNITS, UNIT = "LATBENCH_NULL_UNITS", "LATBENCH_NULL_UNIT"
+"""Environment variables: the units of the backend's device, separated by blanks, and the one a process measures."""
 LAST_RUNS = 10
-"""So often runs a model that is to fail while it is timed."""
+"""How often a model runs that is to fail while it is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Script:
 
     Args:
         seed: everything random derives from it and from the models compiled before: a model that is measured again
-            in other company gets noise of its own.
+            beside other models gets noise of its own.
         noise: standard deviation of the logarithm of a run's time.
         session: standard deviation, likewise, of a factor that all runs of one compiled model share (memory layout).
         drift: standard deviation, likewise, of a factor that all models share: where it starts, and what it has
@@ -45,9 +47,9 @@ class Script:
         trend: relative change of that factor in a virtual second.
         preempted: share of the runs that another process interrupts, for 1 to 10 ms.
         fail: what happens to the models that `failing` names: ``compile`` raises CompileError, ``crash`` aborts the
-            process, ``hang`` never returns, ``memory`` wants more than there is, ``outputs`` computes something else,
+            process, ``hang`` never returns, ``memory`` needs more than there is, ``outputs`` computes something else,
             ``run`` raises MeasurementError after `LAST_RUNS` runs.
-        failing: a text that the names of failing models hold; all of them where it is empty.
+        failing: a text that the names of failing models contain; all models fail where it is empty.
     """
 
     seed: int = 0
@@ -64,7 +66,7 @@ class Script:
         """Read the options.
 
         Raises:
-            UsageError: an unknown option, or one that is not a number where it must be.
+            UsageError: an option is unknown, or is not a number and must be.
         """
         script = asdict(cls())
         check_options(NullBackend.name, options, {key: FAILURES if key == "fail" else () for key in script})
@@ -77,30 +79,41 @@ class Script:
         return cls(**script)
 
 
+@dataclass
 class NullBackend:
     """A backend whose latencies are known. Not registered: name it ``latbench.testing:NullBackend``.
 
+    It has as many equal devices as `UNITS` names.
+
     Args:
-        cost_ms: gives the undisturbed latency of a model.
+        cost_ms: gives the undisturbed latency of a model; None counts the operators of its ONNX file.
     """
+
+    cost_ms: Callable[[Model], float] | None = None
 
     name: ClassVar[str] = "null"
 
-    def __init__(self, cost_ms: Callable[[Model], float] | None = None) -> None:
-        self.known_ms = cost_ms or operator_cost_ms
+    def __post_init__(self) -> None:
+        self.known_ms = self.cost_ms or operator_cost_ms
         """The undisturbed latency of a model."""
         self.clock = VirtualClock()
 
     def device(self) -> Device:
         """Return a device without facts."""
-        return Device("null", "cpu")
+        return Device("null", "cpu", unit=os.environ.get(UNIT, ""))
+
+    def units(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Return the units that the environment names, or the one that it has chosen among them."""
+        chosen = os.environ.get(UNIT)
+        names = [chosen] if chosen else os.environ.get(UNITS, "").split()
+        return [(name, {UNIT: name}) for name in names]
 
     def compile(self, model: Model, options: CompileOptions) -> CompiledNull:
-        """Do what the script says.
+        """Compile the model, or fail as the script says.
 
         Raises:
-            UsageError: an unknown option, or another precision than fp32.
-            CompileError: the script wants it.
+            UsageError: an option is unknown, or the precision is not fp32.
+            CompileError: the script says so.
         """
         script = Script.parse(options.options)
         if options.precision != "fp32":
@@ -175,8 +188,12 @@ class CompiledNull:
         clock.advance(seconds)
         return seconds
 
+    def memory_mib(self) -> float:
+        """Return the size of the model's ONNX file, with the scripted noise."""
+        return len(self._model.onnx) / 2**20 * math.exp(self._script.noise * self._rng.standard_normal())
+
     def outputs(self) -> list[NDArray[Any]]:
-        """Return what the module, or the ONNX file, computes; or what is wrong, if the script says so."""
+        """Return what the module, or the ONNX file, computes; or wrong outputs, if the script says so."""
         outputs = self._model.reference_outputs() if self._model.has_module else _evaluate(self._model)
         return [output + 1 for output in outputs] if self._fail == "outputs" else outputs
 

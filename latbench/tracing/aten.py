@@ -1,4 +1,4 @@
-"""Operators of an exported program, as the functions of torch that a module would have called in their place.
+"""The operators of an exported program as the torch functions that a module would have called in their place.
 
 `torch.export` writes ``torch.ops.aten.conv2d.default(x, weight)`` where the module said ``F.conv2d(x, weight)``. Most
 operators take the arguments of their function; those that do not are translated here, so that one table of ONNX writers
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 from torch._ops import OpOverload
 
@@ -36,14 +36,14 @@ def as_called(function: Function) -> Function | None:
     homes = (Tensor,) if name.endswith("_") else (F, torch, Tensor)
     found = next((getattr(home, name) for home in homes if hasattr(home, name)), None)
     if found is None:
-        raise TypeError(f"no function of torch is called {name!r}")
+        raise TypeError(f"torch has no function called {name!r}")
     if found is getattr(Tensor, name, None):
         return functools.partial(_call, lambda x, *args, **kwargs: getattr(x, name)(*args, **kwargs))
     return functools.partial(_call, found)
 
 
 def _call(function: Function, *args: Any, **kwargs: Any) -> Any:
-    """Call a function with tuples for lists of numbers: modules say ``(3, 3)`` where a program says ``[3, 3]``."""
+    """Call a function with tuples in place of lists: modules say ``(3, 3)`` where a program says ``[3, 3]``."""
     return function(*map(_tuple, args), **{key: _tuple(value) for key, value in kwargs.items()})
 
 
@@ -90,7 +90,7 @@ def _bilinear(x: Any, size: Any, align_corners: bool, scales: Any = None) -> Any
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Stand for a check of the program's own."""
+    """Do nothing in place of an assertion that the exporter added to the program."""
 
 
 _TRANSLATED: dict[str, Function] = {
@@ -107,4 +107,4 @@ _TRANSLATED: dict[str, Function] = {
     "upsample_bilinear2d": _bilinear,
     "upsample_nearest2d": _nearest,
 }
-"""Operators whose arguments are not those of the function of the same name."""
+"""Operators whose arguments differ from those of the function of the same name."""

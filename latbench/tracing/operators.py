@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import operator
@@ -12,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -32,7 +33,7 @@ class Operator:
         output_shapes: the shapes of the tensors that flow out.
         attributes: the other arguments by name, and the kernel's size where there is a kernel.
         flops: floating-point operations, two for each multiply-accumulate. Only convolutions, linear layers and
-            products of matrices have any: everything else is bound by its bytes.
+            matrix products have any: everything else is bound by its bytes.
         params: elements of the parameters it reads.
         bytes: bytes of what it reads, weights included, and writes; 0 for a view.
     """
@@ -48,7 +49,7 @@ class Operator:
 
     @property
     def key(self) -> str:
-        """What operators that do the same work share: ``"conv2d 1x16x32x32->1x16x32x32 kernel=3x3 groups=16"``."""
+        """Equal for operators that do the same work: ``"conv2d 1x16x32x32->1x16x32x32 kernel=3x3 groups=16"``."""
         shapes = f"{','.join(map(_text, self.input_shapes))}->{','.join(map(_text, self.output_shapes))}"
         return " ".join([self.type, shapes, *(f"{name}={_text(value)}" for name, value in self.attributes)])
 
@@ -68,6 +69,30 @@ def operators(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[Ope
         calls[name] += 1
         found.append(_operator(node, name if calls[name] == 1 else f"{name}_{calls[name]}"))
     return found
+
+
+def wiring(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> str:
+    """Return a digest of which operator of a module feeds which, and in which types.
+
+    It does not change with the names of modules, nor with the order of calls that do not depend on each other. Raises
+    as `operators` does.
+    """
+    traced = trace(module, inputs)
+    digests = {node: _digest(f"input {n} {node.spec}") for n, node in enumerate(traced.inputs)}
+
+    def digest(tensor: Node | Tensor) -> str:
+        return digests[tensor] if isinstance(tensor, Node) else f"{_text(tensor.shape)}:{tensor.dtype}"
+
+    for node in traced.nodes:
+        attributes = " ".join(f"{name}={_text(value)}" for name, value in _attributes(node).items())
+        fed = [digest(tensor) for tensor in _tensors((node.args, node.kwargs))]
+        ordered = sorted(fed) if _type(node) in ("add", "mul") else fed
+        digests[node] = _digest(f"{_type(node)} {attributes} {' '.join(ordered)} {node.spec}")
+    return _digest(" ".join(map(digest, traced.outputs)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _operator(node: Node, name: str) -> Operator:
@@ -105,7 +130,7 @@ def _bytes(tensor: Node | Tensor | Spec) -> int:
 
 
 def _attributes(node: Node) -> dict[str, Any]:
-    """Return the arguments that are no tensors, by name; of a view its shapes say all."""
+    """Return the arguments that are not tensors, by name; none for a view, which its shapes describe."""
     if node.function in _VIEWS:
         return {}
     arguments = {**dict(zip(argument_names().get(node.function, ()), node.args, strict=False)), **node.kwargs}
@@ -122,9 +147,8 @@ _WITHOUT_EFFECT = {"inplace", "training", "momentum", "eps", "_stacklevel"}
 
 
 @cache
-def argument_names() -> Mapping[Any, tuple[str, ...]]:
-    """Return the names of the arguments of torch's functions and methods."""
-    # Most of torch's functions are built in and have no signature; these stand-ins for them do.
+def _argument_names() -> Mapping[Any, tuple[str, ...]]:
+    # Most torch functions are built in and have no signature; these stand-ins have one.
     stand_ins = torch.overrides.get_testing_overrides()
     return {function: tuple(inspect.signature(stand_in).parameters) for function, stand_in in stand_ins.items()}
 
@@ -142,7 +166,7 @@ _VIEWS = frozenset(
         *(operator.getitem, Tensor.contiguous, Tensor.detach, F.dropout, F.dropout2d),
     }
 )
-"""What moves no bytes: another look at the same memory, or nothing at all in an eval module."""
+"""Functions that move no bytes: they give another view of the same memory, or do nothing in eval mode."""
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 

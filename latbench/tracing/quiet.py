@@ -1,4 +1,4 @@
-"""Keep what other libraries log off a command's standard error."""
+"""Keep the log messages of other libraries off a command's standard error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop log records of level WARNING and below: an error still raises, and its message is the one to read."""
+    """Drop log records of level WARNING and below: errors are still raised, and their message is the one to read."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -15,7 +15,7 @@ from latbench.tracing.rules import RULES
 
 
 def result_spec(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return the spec of a call's result, a tuple of specs for several tensors, or what is no tensor as it is."""
+    """Return the spec of a call's result, or a tuple of them; a result that is not a tensor is returned itself."""
     key = tuple((name, _freeze(value)) for name, value in kwargs.items()) if kwargs else ()
     return _result_spec(function, tuple(map(_freeze, args)), key)
 

@@ -45,7 +45,7 @@ class EnergySettings:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.window_s) and self.window_s > 0):
-            raise UsageError(f"a window of {self.window_s:g} s is none: give --window 5s")
+            raise UsageError(f"a window of {self.window_s:g} s is too short: give --window 5s")
         if self.trials < 2:
             raise UsageError(f"{self.trials} trials have no spread: give 2 or more")
 
@@ -58,11 +58,11 @@ class EnergySettings:
 
 @dataclass(frozen=True, slots=True)
 class Energy:
-    """What one inference takes, or why that is not known.
+    """The energy of one inference, or why it is not known.
 
     Args:
         mj: millijoules of one inference, idle power subtracted; None where it is not known.
-        low: lower end of its 95% interval: Student's t over the trials, and one run that a window may be off.
+        low: lower end of its 95% interval: Student's t over the trials, widened by the one run a window may be off.
         high: upper end.
         mean_power_w: what the device drew while the model ran, idle power included.
         idle_power_w: what it drew in the idle windows.
@@ -96,7 +96,7 @@ def measure_energy(
     """Measure the energy of a compiled model, in this process.
 
     Args:
-        compiled: what runs; warm.
+        compiled: the model, compiled and warm.
         meter: finds the counter of `device`.
         device: what `compiled` runs on, as its backend describes it.
         window_s: see `EnergySettings`.
@@ -175,7 +175,7 @@ def _trial(reader: _Reader, model: Compiled, window_s: float, windows: list[_Win
         return str(error)
     if window.mj == 0:
         raise CounterError(
-            f"the energy counter did not move in {window.seconds:.3g} s of a model's runs: give --window a larger value"
+            f"the energy counter did not move while a model ran {window.seconds:.3g} s: give --window a larger value"
         )
     windows.append(window)
     return ""
@@ -183,7 +183,7 @@ def _trial(reader: _Reader, model: Compiled, window_s: float, windows: list[_Win
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What a counter moved by while something was done so many times."""
+    """How far a counter moved while a step was repeated."""
 
     mj: float
     seconds: float
@@ -221,7 +221,7 @@ class _Reader:
         return steps
 
     def _until_it_moves(self, step: Callable[[], object], most: float) -> int:
-        """Repeat `step` until the counter moves, but for `most` seconds only; return how often."""
+        """Repeat `step` until the counter moves, for at most `most` seconds; return how often it ran."""
         before, steps, end = self._read(), 0, self._now() + most
         while True:
             step()
@@ -246,7 +246,7 @@ class _Reader:
 
 
 def _energy(windows: Sequence[_Window], idle_w: Sequence[float]) -> Energy:
-    """Return what the windows of one model say, each with the idle power around it."""
+    """Return the energy of one model from its windows, each with the idle power around it."""
     from scipy.special import stdtrit
 
     trials = np.array([(w.mj - idle * w.seconds * 1e3) / w.steps for w, idle in zip(windows, idle_w, strict=True)])
@@ -257,7 +257,7 @@ def _energy(windows: Sequence[_Window], idle_w: Sequence[float]) -> Energy:
             mean_power_w=power_w,
             idle_power_w=float(np.mean(idle_w)),
             reason=f"the device drew {power_w:.4g} W while the model ran and {np.mean(idle_w):.4g} W idle: "
-            "see that nothing else runs there, or give --window a larger value",
+            "make sure that nothing else runs there, or give --window a larger value",
         )
     run_ms = float(np.median([w.seconds / w.steps for w in windows])) * 1e3
     spread = float(stdtrit(len(trials) - 1, 0.975) * trials.std(ddof=1)) / math.sqrt(len(trials))

@@ -1,1 +1,1 @@
-"""Measure one model that a user has: sessions in turns, in a process of their own, and the record of it."""
+"""Measure one model: sessions in turns, in a process of their own, and a record of what they found."""

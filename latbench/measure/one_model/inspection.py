@@ -1,41 +1,38 @@
-"""What a compiled model tells beside its latency: percentiles of its calls, its memory, the times of its operators."""
+"""What a compiled model shows besides its latency: percentiles of its calls, its memory, its operators' times."""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from latbench.backend import Backend, Compiled, CompileOptions, HasMemory, HasOperatorTimes, OperatorTime
+from latbench.backend import Backend, Compiled, CompileOptions, HasMemory, HasOperatorTimes, OperatorTime, device_of
+from latbench.measure.process_memory import process_mib
 from latbench.model import Model
 
 CALLS = 1000
 SECONDS = 3.0
-"""A series of calls ends at whichever comes first."""
+"""A series of calls ends at whichever of the two comes first."""
 
 ENOUGH_CALLS = {50: 1, 90: 64, 99: 662}
-"""How many calls a percentile needs: one of so many exceeds it all but surely, 0.9**64 = 0.99**662 = 0.0012."""
+"""How many calls a percentile needs: one of so many almost surely exceeds it, since 0.9**64 = 0.99**662 = 0.0012."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a compiled model tells beside its latency.
+    """What a compiled model shows besides its latency.
 
     Args:
-        percentiles: of back-to-back calls, in ms on the target's own clock, by name: ``"p50"``, ``"p90"``, ``"p99"``.
+        percentiles: of back-to-back calls, in ms on the device's own clock, by name: ``"p50"``, ``"p90"``, ``"p99"``.
             One that needs more calls is left out.
         calls: how many calls they are from.
         memory_mib: see `memory_of`; None where nothing measures it.
         memory_of: ``"model"``: what the runtime says that the model holds (`latbench.backend.HasMemory`);
             ``"process"``: what this process grew by, from before compiling to after the first runs. Empty for None.
-        operators: what each operator takes; empty where the runtime cannot tell, or was not asked.
+        operators: the time of each operator; empty where the runtime does not tell, or was not asked.
     """
 
     percentiles: Mapping[str, float]
@@ -48,26 +45,26 @@ class Inspection:
 def inspect_model(
     model: Model, backend: Backend, options: CompileOptions, *, with_operators: bool = False
 ) -> Inspection:
-    """Compile a model once more and ask it.
+    """Compile a model once more and inspect it.
 
     Args:
-        model: has been compiled by the backend before, so that what the process loads for it once is there.
+        model: one that the backend has compiled before, so that what a process loads once is already loaded.
         backend: compiles it.
-        options: how.
+        options: how it is compiled.
         with_operators: whether to profile its operators.
 
     Raises:
         LatbenchError: the backend cannot compile the model.
     """
-    before = _process_mib()
+    before = process_mib()
     with backend.compile(model, options) as compiled:
         for _ in range(3):
             compiled.run()
-        grown = _process_mib() - before
+        grown = process_mib() - before
         memory: tuple[float | None, str] = (None, "")
         if isinstance(compiled, HasMemory):
             memory = compiled.memory_mib(), "model"
-        elif backend.device().kind == "cpu" and grown > 0:
+        elif device_of(backend, options).kind == "cpu" and grown > 0:
             memory = grown, "process"
         ms = _call_ms(compiled)
         operators = compiled.operator_times() if with_operators and isinstance(compiled, HasOperatorTimes) else ()
@@ -75,7 +72,7 @@ def inspect_model(
 
 
 def percentiles(ms: NDArray[np.float64]) -> dict[str, float]:
-    """Return the percentiles that so many calls give."""
+    """Return the percentiles for which there are enough calls."""
     return {f"p{p}": float(np.percentile(ms, p)) for p, enough in ENOUGH_CALLS.items() if len(ms) >= enough}
 
 
@@ -85,12 +82,3 @@ def _call_ms(compiled: Compiled) -> NDArray[np.float64]:
     while len(ms) < CALLS and (not ms or time.monotonic() < deadline):
         ms.append(compiled.run() * 1e3)
     return np.array(ms)
-
-
-def _process_mib() -> float:
-    """Return the resident memory of this process without what it has freed and keeps for later."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
-    resident: int = psutil.Process().memory_info().rss
-    return resident / 2**20

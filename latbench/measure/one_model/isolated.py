@@ -1,4 +1,4 @@
-"""Measure a model that a user named in a worker process: what crashes there is recorded, and the others measured."""
+"""Measure a model in a worker process: a backend that crashes it is recorded, and the others are still measured."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from latbench.backend import CompileOptions
+from latbench.executor import SessionDiedError
 from latbench.measure.one_model.record import Refusal
 from latbench.measure.one_model.request import SourceRequest, SourceResult
 from latbench.measure.one_model.sessions import DEFAULT
 from latbench.measure.settings import Settings
-from latbench.measure.workers import SessionDiedError, Workers
+from latbench.measure.workers import Workers
 
 
 def measure_source(
@@ -27,7 +28,7 @@ def measure_source(
 ) -> SourceResult:
     """Measure one model on several backends, in a process of its own, their sessions in turns.
 
-    A backend that crashes or hangs that process is a `Refusal`; the others are then measured each alone.
+    A backend that crashes or hangs that process becomes a `Refusal`; then each of the others is measured alone.
 
     Args:
         source: an ONNX file, a ``.pt2`` file or ``module:factory`` (`latbench.model.source.open_model`).

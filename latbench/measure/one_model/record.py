@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from latbench.backend import OperatorTime
 from latbench.errors import LatbenchError, StoreError
 from latbench.measure.one_model.inspection import Inspection
 from latbench.records.measurement import Conditions, Measurement
+from latbench.records.writing import write_atomically
 
 SCHEMA_VERSION = 1
 _FORMAT = "latbench records"
@@ -42,16 +42,12 @@ class ModelRecord:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
         """Read what `dataclasses.asdict` gives."""
-        measurement, inspection = values["measurement"], values["inspection"]
-        for name in ("value", "low", "high"):
-            if not isinstance(measurement[name], int | float):
-                raise TypeError(f"measurement.{name} is {measurement[name]!r}, not a number")
-        lists = {name: tuple(measurement[name]) for name in ("blocks", "flags")}
+        inspection = values["inspection"]
         operators = tuple(OperatorTime(**operator) for operator in inspection["operators"])
         return cls(
             dict(values["inputs"]),
             Conditions.from_json(values["conditions"]),
-            Measurement(**{**measurement, **lists}),
+            Measurement.from_json(values["measurement"]),
             Inspection(**{**inspection, "operators": operators}),
         )
 
@@ -72,11 +68,9 @@ def write_records(path: str | Path, records: Sequence[ModelRecord]) -> None:
     """
     path = Path(path)
     document = {"format": _FORMAT, "schema": SCHEMA_VERSION, "records": [asdict(record) for record in records]}
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(partial, path)
+        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}; choose another file") from error
 
@@ -85,7 +79,7 @@ def read_records(path: str | Path) -> list[ModelRecord]:
     """Read what `write_records` wrote.
 
     Raises:
-        StoreError: the file is missing, is none of its kind, or holds a record that is not whole.
+        StoreError: the file is missing, is not of this kind, or holds an incomplete record.
     """
     try:
         document = json.loads(Path(path).read_text())
@@ -110,4 +104,4 @@ def _record(values: Any, where: str) -> ModelRecord:
     except KeyError as error:
         raise StoreError(f"{where} has no field {error}: measure again") from error
     except (TypeError, ValueError, AttributeError, LatbenchError) as error:
-        raise StoreError(f"{where} is not whole ({error}): measure again") from error
+        raise StoreError(f"{where} is incomplete or damaged ({error}): measure again") from error

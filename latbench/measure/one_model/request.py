@@ -1,4 +1,4 @@
-"""What a worker is asked to measure of a model that a user named: an ONNX file, a ``.pt2`` file, ``module:factory``."""
+"""What a worker is asked to measure: an ONNX file, a ``.pt2`` file or ``module:factory`` on some backends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from latbench import errors
 from latbench.backend import CompileOptions
+from latbench.executor import Notify
 from latbench.measure.one_model.record import ModelRecord, Refusal
 from latbench.measure.one_model.sessions import measure_on_backends
-from latbench.measure.session import Notify
 from latbench.measure.settings import Settings
 from latbench.model.source import open_model
 
@@ -25,7 +25,7 @@ class SourceResult:
     Args:
         name: the model's.
         results: in the order of the backends that were asked for.
-        notes: what the user should know of how it was opened and measured.
+        notes: what the user should know about how it was opened and measured.
     """
 
     name: str
@@ -66,6 +66,16 @@ class SourceRequest:
     settings: Settings
     seed: int
     with_operators: bool
+
+    @property
+    def threads(self) -> int:
+        """The threads of one inference."""
+        return self.options.threads
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest that the timing of one session may take."""
+        return self.settings.max_seconds
 
     def to_json(self) -> str:
         """Write the request as one line of JSON."""

@@ -1,65 +1,103 @@
 """Measure one model, on one backend or several.
 
-Nothing rides along that could tell the machine's drift from the model, and a model may outlast any drift that a session
-sees. So each backend gets several short sessions, in turns with the others, each of which compiles afresh: their
-disagreement, memory layout and drift between them included, is what the interval comes from.
+No reference is measured beside the model to tell the machine's drift from it, and drift may be slower than a session
+is long. So each backend gets several short sessions, in turns with the others, each of which compiles afresh. The
+interval comes from how far they disagree, which includes memory layout and the drift between them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from latbench import plugins
 from latbench.backend import Backend, CompileOptions
-from latbench.errors import LatbenchError, MeasurementError
+from latbench.errors import LatbenchError, MeasurementError, UsageError
+from latbench.executor import Notify
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.gates import FLAGS
 from latbench.measure.one_model.inspection import inspect_model
 from latbench.measure.one_model.record import ModelRecord, Refusal
-from latbench.measure.rounds import Task
-from latbench.measure.session import Notify, SessionResult, run_session
+from latbench.measure.quantities.latency import LATENCY
+from latbench.measure.session import SessionResult, run_session
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import Workload
 from latbench.model import Model
+from latbench.model.samples import Samples
+from latbench.model.source import as_model
 from latbench.records.measurement import Conditions, Measurement
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SESSIONS = 5
 _HALF_WIDTH = 1.46
 """Half-width of the 95% interval of the lower quartile of five normal numbers, in standard deviations; simulated."""
 
 DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
-"""Of one session, of which there are several: 24 rounds, or fewer of a slow model."""
+"""The settings of each of the sessions: 24 rounds, or fewer for a slow model."""
 
 
 def measure_model(
-    model: Model,
-    backend: str | Backend,
+    model: Model | nn.Module | str | Path | Callable[[], Any],
+    given: Samples | str | Backend | None = None,
+    /,
     *,
+    inputs: Samples | None = None,
+    backend: str | Backend | None = None,
     options: CompileOptions | None = None,
     settings: Settings = DEFAULT,
     seed: int = 0,
 ) -> Measurement:
     """Measure one model in this process.
 
+    ``measure_model(net, torch.randn(1, 3, 224, 224), backend="onnxruntime").value`` is a latency in ms, and
+    ``measure_model("net.onnx", "onnxruntime")`` is enough where the inputs are known.
+
     Args:
-        model: what to measure.
-        backend: plug-in name, ``module:Class``, or a backend.
+        model: a torch module, of which a copy is measured in eval mode; a path to an ``.onnx`` or ``.pt2`` file;
+            ``module:factory`` or the factory itself; or a `Model`.
+        given: `inputs` or `backend`, whichever it is.
+        inputs: sample inputs, batch first: a tensor or an array, several in a tuple in the order of ``forward``, or a
+            dict by name. A module needs them; a file or a factory may bring its own, and a `Model` does.
+        backend: plug-in name, ``module:Class``, or a backend; ONNX Runtime unless given.
         options: how it is compiled.
         settings: how each of the sessions measures.
         seed: recorded.
 
     Raises:
-        UsageError: an unknown backend, options that it refuses.
+        UsageError: a model that cannot be opened or does not run on its inputs, an unknown backend, options that it
+            refuses, or inputs or a backend given twice.
         MeasurementError: the model cannot be compiled or run.
     """
-    target: Backend = plugins.configure(plugins.BACKENDS, backend, {}) if isinstance(backend, str) else backend
-    (result,) = _in_turns(model, {target.name: target}, options or CompileOptions(), settings, seed=seed).values()
+    is_backend = isinstance(given, str) or all(hasattr(given, method) for method in plugins.BACKENDS.methods)
+    if given is not None and (backend if is_backend else inputs) is not None:
+        word = "backend" if is_backend else "inputs"
+        raise UsageError(f"{word} is given twice, after the model and as {word}=: leave one out")
+    found = _backend(cast("str | Backend", given) if is_backend else backend or "onnxruntime")
+    opened = as_model(model, inputs if is_backend or given is None else cast("Samples", given))
+    (result,) = _in_turns(opened, {found.name: found}, options or CompileOptions(), settings, seed=seed).values()
     if isinstance(result, Refusal):
         raise result.error
     return result[1]
+
+
+def _backend(backend: str | Backend) -> Backend:
+    if isinstance(backend, str):
+        built: Backend = plugins.configure(plugins.BACKENDS, backend, {})
+        return built
+    if isinstance(backend, type):
+        raise UsageError(f"{backend.__name__} is a class: give an instance, {backend.__name__}()")
+    if not all(hasattr(backend, method) for method in plugins.BACKENDS.methods):
+        raise UsageError(
+            f"backend is of type {type(backend).__name__}: give a backend or its name, and samples as inputs="
+        )
+    return backend
 
 
 def measure_on_backends(
@@ -72,9 +110,9 @@ def measure_on_backends(
     with_operators: bool = False,
     notify: Notify = lambda phase, index: None,
 ) -> list[ModelRecord | Refusal]:
-    """Measure one model on several backends in this process, their sessions in turns, and all that they tell of it.
+    """Measure one model on several backends in this process, their sessions in turns, and inspect it on each.
 
-    A backend that is missing, refuses the model or fails on it does not keep the others from it.
+    A backend that is missing, refuses the model or fails on it does not stop the others.
 
     Args:
         model: what to measure.
@@ -83,23 +121,23 @@ def measure_on_backends(
         settings: how each of the sessions measures.
         seed: recorded.
         with_operators: whether to profile the operators, where a backend can.
-        notify: hears of the phases of each session.
+        notify: called with the phases of each session.
     """
     options = options or CompileOptions()
     results: dict[str, ModelRecord | Refusal] = {}
-    targets: dict[str, Backend] = {}
+    engines: dict[str, Backend] = {}
     for name in backends:
         try:
-            targets[name] = plugins.configure(plugins.BACKENDS, name, {})
+            engines[name] = plugins.configure(plugins.BACKENDS, name, {})
         except LatbenchError as error:
             results[name] = Refusal(name, error)
     inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
-    for name, result in _in_turns(model, targets, options, settings, seed=seed, notify=notify).items():
+    for name, result in _in_turns(model, engines, options, settings, seed=seed, notify=notify).items():
         if isinstance(result, Refusal):
             results[name] = result
             continue
-        inspection = inspect_model(model, targets[name], options, with_operators=with_operators)
-        # The record says what loads the backend again, which for a class that is not installed is not its name.
+        inspection = inspect_model(model, engines[name], options, with_operators=with_operators)
+        # The record says what loads the backend again: for a class that is not installed, that is not its name.
         results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
     return [results[name] for name in dict.fromkeys(backends)]
 
@@ -131,7 +169,7 @@ def _in_turns(
     notify: Notify = lambda phase, index: None,
 ) -> dict[str, tuple[Conditions, Measurement] | Refusal]:
     """Run the sessions of each backend."""
-    task, session = Task("model", model.name, lambda: model), session_name()
+    workload, session = Workload("model", model.name, lambda: model), session_name()
     conditions: dict[str, Conditions] = {}
     measured: dict[str, list[Measurement]] = {name: [] for name in backends}
     refused: dict[str, Refusal] = {}
@@ -140,9 +178,13 @@ def _in_turns(
             if name in refused:
                 continue
             try:
-                result = succeeded(
-                    run_session(backend, [task], options, settings, seed=seed + turn, session=session, notify=notify)
+                result = run_session(
+                    *(backend, [workload], LATENCY, options, settings),
+                    seed=seed + turn,
+                    session=session,
+                    notify=notify,
                 )
+                succeeded(result)
             except LatbenchError as error:
                 refused[name] = Refusal(name, error)
                 continue
@@ -158,7 +200,7 @@ def _in_turns(
 def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
     """Return one measurement from those of `SESSIONS` sessions.
 
-    Its value is their lower quartile, like that of the visits in a session: what disturbs a machine only ever slows it.
+    Its value is their lower quartile, as a session's is that of its visits: disturbances only ever slow a machine.
 
     Args:
         sessions: of one model on one backend.
@@ -182,5 +224,5 @@ def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
 
 
 def _backend_flags(sessions: Sequence[Measurement]) -> list[str]:
-    """Return the flags that the backend raised; with one model alone, a session takes all that moves for drift."""
+    """Return the flags that the backend raised; with a single model, a session cannot tell noise from drift."""
     return list(dict.fromkeys(flag for m in sessions for flag in m.flags if flag not in FLAGS))

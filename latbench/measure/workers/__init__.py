@@ -10,61 +10,36 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self
 
 from latbench import errors
 from latbench.errors import MeasurementError, WorkerDiedError
-from latbench.measure.settings import Settings
-
-Result_co = TypeVar("Result_co", covariant=True)
-
+from latbench.executor import Request, Result_co, SessionDiedError
 
 PID = struct.Struct("q")
 """How process numbers are written to and read from the process that starts workers."""
 
 
-class Request(Protocol[Result_co]):
-    """What a worker can be asked for: a class of a module, with ``from_json`` and ``run``."""
-
-    @property
-    def settings(self) -> Settings:
-        """How it is measured: a session may take as long as it is allowed to be timed."""
-        ...
-
-    def to_json(self) -> str:
-        """Write the request as one line of JSON."""
-        ...
-
-    def read_result(self, values: Mapping[str, Any]) -> Result_co:
-        """Read the result that the worker wrote."""
-        ...
-
-
-class SessionDiedError(WorkerDiedError):
-    """A worker died. `index` is the subject that it was compiling, None once it was timing all of them."""
-
-    def __init__(self, message: str, index: int | None) -> None:
-        super().__init__(message)
-        self.index = index
-
-
 class Workers:
     """Runs sessions in processes of their own, forked from one that has the heavy imports done.
 
-    A context manager; leaving it ends every process. No process outlives the one that made it.
+    A context manager; leaving it ends every process. No process outlives the one that made it. Sessions may be waited
+    for in several threads; the one that enters must live as long, for the kernel ends what a thread started with it.
     """
 
     def __enter__(self) -> Self:
         self._control, theirs = socket.socketpair()
         self._connections: dict[int, socket.socket] = {}
+        self._lock = threading.RLock()
         self._stderr = tempfile.TemporaryFile("w+b")
         with theirs:
             self._zygote = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "latbench.measure.workers.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "latbench.measure.workers.zygote", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
@@ -78,23 +53,39 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pid, connection in self._connections.items():
-            connection.close()
-            _kill(pid)
-        self._control.close()
-        self._zygote.kill()
-        self._zygote.wait()
-        self._stderr.close()
+        with self._lock:
+            for pid, connection in self._connections.items():
+                with suppress(OSError), connection:  # wakes the thread that waits for it
+                    connection.shutdown(socket.SHUT_RDWR)
+                _kill(pid)
+            self._connections.clear()
+            self._control.close()
+            self._zygote.kill()
+            self._zygote.wait()
+            self._stderr.close()
 
-    def start(self, request: Request[Result_co]) -> RunningSession[Result_co]:
-        """Start a session: it compiles, on cores that no session is timed on, and then waits to be asked for."""
+    def start(
+        self,
+        request: Request[Result_co],
+        *,
+        environment: Mapping[str, str] | None = None,
+        cores: Collection[int] = (),
+    ) -> RunningSession[Result_co]:
+        """Start a session: it compiles on cores that no session is timed on, then waits for `RunningSession.result`.
+
+        Args:
+            request: what to run.
+            environment: variables to set besides those of this process.
+            cores: those that it may use; an empty set allows all.
+        """
         ours, theirs = socket.socketpair()
-        spoken = self._stderr.seek(0, os.SEEK_END)
-        with theirs:
+        with theirs, self._lock:
+            spoken = self._stderr.seek(0, os.SEEK_END)
             pid = self._ask(b"f", theirs.fileno())
-        self._connections[pid] = ours
+            self._connections[pid] = ours
         kind = type(request)
-        ours.sendall(f"{kind.__module__}:{kind.__name__} {request.to_json()}\n".encode())
+        header = json.dumps({"environment": dict(environment or {}), "cores": sorted(cores)})
+        ours.sendall(f"{header}\n{kind.__module__}:{kind.__name__} {request.to_json()}\n".encode())
         return RunningSession(self, pid, ours, request, spoken)
 
     def run(self, request: Request[Result_co], *, timeout: float = 120.0) -> Result_co:
@@ -103,8 +94,9 @@ class Workers:
 
     def wait(self, pid: int, spoken: int) -> str:
         """Wait for the end of a worker and say how it came; `spoken` is where its part of the error stream begins."""
-        status = self._ask(b"w" + PID.pack(pid))
-        del self._connections[pid]
+        with self._lock:
+            status = self._ask(b"w" + PID.pack(pid))
+            self._connections.pop(pid, None)
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
             cause = f"the worker was killed by {signal.Signals(number).name}"
@@ -114,19 +106,29 @@ class Workers:
         words = self._last_words(spoken)
         return f"{cause}: {words}" if words else cause
 
+    def kill(self, pid: int) -> None:
+        """Kill a worker, and what it has started, unless it has been waited for: its number may be another's then."""
+        with self._lock:
+            if pid in self._connections:
+                _kill(pid)
+
     def _ask(self, message: bytes, *descriptors: int) -> int:
-        try:
-            socket.send_fds(self._control, [message], descriptors)
-            answer: int = PID.unpack(self._control.recv(PID.size))[0]
-        except (OSError, struct.error) as error:
-            words = self._last_words(0) or "it left no message"
-            raise WorkerDiedError(f"the process that starts workers died: {words}") from error
-        return answer
+        with self._lock:
+            try:
+                socket.send_fds(self._control, [message], descriptors)
+                answer: int = PID.unpack(self._control.recv(PID.size))[0]
+            except (OSError, struct.error) as error:
+                words = self._last_words(0) or "it left no message"
+                raise WorkerDiedError(f"the process that starts workers died: {words}") from error
+            return answer
 
     def _last_words(self, start: int) -> str:
-        self._stderr.seek(start)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else ""
+        with self._lock:
+            if self._stderr.closed:
+                return ""
+            self._stderr.seek(start)
+            lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+            return lines[-1].strip() if lines else ""
 
 
 class RunningSession(Generic[Result_co]):
@@ -138,11 +140,12 @@ class RunningSession(Generic[Result_co]):
         self._workers, self._pid, self._connection, self._spoken = workers, pid, connection, spoken
         self._request = request
 
-    def result(self, *, timeout: float = 120.0) -> Result_co:
+    def result(self, *, timeout: float = 120.0, turn: threading.Lock | None = None) -> Result_co:
         """Let the session be timed and return what it measured.
 
         Args:
             timeout: seconds that one model may take to compile, and that timing may exceed its own limit.
+            turn: held while the session is timed; sessions that share it are timed one after another.
 
         Raises:
             SessionDiedError: the worker crashed, hung or was killed.
@@ -150,18 +153,19 @@ class RunningSession(Generic[Result_co]):
         """
         with self._connection:
             try:
-                result = self._converse(timeout)
+                with ExitStack() as held:
+                    result = self._converse(timeout, turn, held)
             except _EndedError as ended:
-                _kill(self._pid)
+                self._workers.kill(self._pid)
                 cause = self._workers.wait(self._pid, self._spoken)
                 raise SessionDiedError(ended.reason or cause, ended.index) from None
             except BaseException:
-                _kill(self._pid)
+                self._workers.kill(self._pid)
                 raise
         self._workers.wait(self._pid, self._spoken)
         return result
 
-    def _converse(self, timeout: float) -> Result_co:
+    def _converse(self, timeout: float, turn: threading.Lock | None, held: ExitStack) -> Result_co:
         index: int | None = None
         doing, limit = "starting", timeout
         lines = _Lines(self._connection)
@@ -177,9 +181,12 @@ class RunningSession(Generic[Result_co]):
                 case "compiling" | "warming":
                     index, doing = event["index"], "compiling"
                 case "compiled":
+                    if turn is not None:
+                        held.enter_context(turn)
+                        turn = None
                     self._send(b"time\n", index)
                 case "timing":
-                    index, doing, limit = None, "timing", timeout + self._request.settings.max_seconds
+                    index, doing, limit = None, "timing", timeout + self._request.max_seconds
                 case "finished":
                     return self._request.read_result(event["result"])
                 case "refused":
@@ -214,7 +221,9 @@ class _Lines:
             self._connection.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 data = self._connection.recv(1 << 16)
-            except ConnectionResetError:
+            except TimeoutError:
+                raise
+            except OSError:  # reset by the worker, or closed with the run
                 return None
             if not data:
                 return None

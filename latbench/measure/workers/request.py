@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +12,14 @@ from typing import Any
 
 from latbench import plugins
 from latbench.backend import CompileOptions
-from latbench.errors import ParseError
-from latbench.measure.energy.session import run_energy_session
-from latbench.measure.energy.windows import EnergySettings
-from latbench.measure.rounds import Task
-from latbench.measure.session import Notify, SessionResult, run_session
+from latbench.executor import Notify
+from latbench.measure import quantities
+from latbench.measure.quantities.latency import LATENCY
+from latbench.measure.quantity import Quantity
+from latbench.measure.session import SessionResult, run_session
 from latbench.measure.settings import Settings
-from latbench.model import Model
-from latbench.records.subjects import Subject, operations
+from latbench.measure.workloads import Workload
+from latbench.records.subjects import Subject, subject_model
 from latbench.space import SearchSpace, SpaceSpec
 
 
@@ -35,7 +36,7 @@ class SessionRequest:
         batch: inputs of one inference.
         seed: draws the visiting order.
         subjects: what to measure, references among them.
-        energy: how their energy is measured; None measures latency.
+        quantity: what to measure of them.
     """
 
     session: str
@@ -46,17 +47,26 @@ class SessionRequest:
     batch: int
     seed: int
     subjects: tuple[Subject, ...]
-    energy: EnergySettings | None = None
+    quantity: Quantity = LATENCY
+
+    @property
+    def threads(self) -> int:
+        """The threads of one inference."""
+        return self.options.threads
+
+    @property
+    def max_seconds(self) -> float:
+        """The longest that measuring may take once everything has compiled."""
+        return self.quantity.max_seconds(self.settings, len(self.subjects))
 
     def to_json(self) -> str:
         """Write the request as one line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        return json.dumps({**dataclasses.asdict(self), "quantity": quantities.to_json(self.quantity)})
 
     @classmethod
     def from_json(cls, text: str) -> SessionRequest:
         """Read what `to_json` wrote."""
         values = json.loads(text)
-        energy = values["energy"]
         return cls(
             **{
                 **values,
@@ -64,7 +74,7 @@ class SessionRequest:
                 "settings": Settings(**values["settings"]),
                 "space": SpaceSpec(**values["space"]),
                 "subjects": tuple(Subject(**subject) for subject in values["subjects"]),
-                "energy": None if energy is None else EnergySettings(**energy),
+                "quantity": quantities.from_json(values["quantity"]),
             }
         )
 
@@ -73,28 +83,35 @@ class SessionRequest:
         return SessionResult.from_json(values)
 
     def run(self, notify: Notify) -> SessionResult:
-        """Run the session in this process; see `run_session` and `run_energy_session`."""
-        backend = plugins.configure(plugins.BACKENDS, self.backend, {})
-        tasks = _tasks(self.subjects, self.space.create(), self.batch)
-        run = run_session if self.energy is None else partial(run_energy_session, energy=self.energy)
-        result = run(backend, tasks, self.options, self.settings, seed=self.seed, session=self.session, notify=notify)
+        """Run the session in this process; see `run_session`."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            result = self._run(notify)
+        notes = tuple(dict.fromkeys(str(warning.message) for warning in caught))
         if result.conditions is None:
-            return result
+            return dataclasses.replace(result, notes=notes)
         # The records say what loads the backend again, which for a class that is not installed is not its name.
-        return dataclasses.replace(result, conditions=dataclasses.replace(result.conditions, backend=self.backend))
+        conditions = dataclasses.replace(result.conditions, backend=self.backend)
+        return dataclasses.replace(result, conditions=conditions, notes=notes)
+
+    def _run(self, notify: Notify) -> SessionResult:
+        return run_session(
+            plugins.configure(plugins.BACKENDS, self.backend, {}),
+            workloads(self.subjects, self.space.create(), self.batch),
+            self.quantity,
+            self.options,
+            self.settings,
+            seed=self.seed,
+            session=self.session,
+            notify=notify,
+        )
 
 
-def _tasks(subjects: Sequence[Subject], space: SearchSpace, batch: int) -> list[Task]:
-    table = operations(space) if any(subject.kind == "operation" for subject in subjects) else {}
+def workloads(subjects: Sequence[Subject], space: SearchSpace[Any], batch: int) -> list[Workload]:
+    """Return the workloads of some subjects of a space; each builds its model when asked."""
 
-    def build(subject: Subject) -> Model:
-        if subject.kind == "operation":
-            if subject.text not in table:
-                raise ParseError(f"no operation {subject.text!r} in {SpaceSpec.of(space)}: see 'latbench spaces'")
-            return Model.from_operation(space, table[subject.text], batch=batch)
-        return Model.from_architecture(space, space.parse(subject.text), batch=batch)
+    def workload(subject: Subject) -> Workload:
+        model = partial(subject_model, space, subject, batch=batch)
+        return Workload(subject.kind, subject.text, model, subject.replicate)
 
-    def task(subject: Subject) -> Task:
-        return Task(subject.kind, subject.text, lambda: build(subject), subject.replicate)
-
-    return [task(subject) for subject in subjects]
+    return [workload(subject) for subject in subjects]

@@ -1,10 +1,11 @@
 """The process that worker processes are forked from: it has imported torch, so a fresh worker costs milliseconds.
 
-Started by `latbench.measure.workers` as ``python -m latbench.measure.workers.zygote FD``, where FD is one end of a Unix
-socket. It speaks to its parent in lockstep: ``b"f"`` with a file descriptor forks a worker that serves that
-descriptor and answers with its pid; ``b"w"`` and a pid waits for that worker and answers with its wait status.
-The end of the socket means that the parent is gone. Each worker leads a process group, so that what a library starts
-in it, as some energy counters do, ends with it.
+Started by `latbench.measure.workers` as ``python -m latbench.measure.workers.zygote FD PID``, where FD is one end of a
+Unix socket and PID is the parent. It speaks to its parent in lockstep: ``b"f"`` with a file descriptor forks a worker
+that serves that descriptor and answers with its pid; ``b"w"`` and a pid waits for that worker and answers with its wait
+status.
+The end of the socket means that the parent is gone; on Linux, the kernel says so at once. Each worker leads a process
+group, so that what a library starts in it, as some energy counters do, ends with it.
 """
 
 from __future__ import annotations
@@ -24,17 +25,27 @@ from latbench.devices.host import divided_cores
 from latbench.errors import CounterError, UsageError, reason
 from latbench.measure.workers import PID
 
-_PRELOAD = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.session")
+_PRELOAD = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.workers.request")
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Serve fork requests until the parent closes its end."""
+    parent = int(sys.argv[2])
+    _die_with(parent, signal.SIGKILL)  # imports take seconds, and there is no worker yet
     for module in _PRELOAD:
         importlib.import_module(module)
     # Imports leave no garbage, and looking for it in every worker would cost 100 ms and copy their pages.
     gc.freeze()
     workers: set[int] = set()
+
+    def end(*_: object) -> None:
+        for pid in workers:
+            _end_group(pid)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    _die_with(parent, signal.SIGTERM)
     with socket.socket(fileno=int(sys.argv[1])) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 1 + PID.size, 1)
@@ -47,21 +58,23 @@ def main() -> None:
                 workers.remove(pid)
                 control.sendall(PID.pack(status))
                 continue
-            pid = os.fork()
+            zygote, pid = os.getpid(), os.fork()
             if pid == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 control.close()
-                _serve(socket.socket(fileno=descriptors[0]))
-            os.setpgid(pid, pid)  # before the parent knows it, so before it does anything
+                _serve(socket.socket(fileno=descriptors[0]), zygote)
             workers.add(pid)
+            os.setpgid(pid, pid)  # before the parent knows it, so before it does anything
             os.close(descriptors[0])
             control.sendall(PID.pack(pid))
-    for pid in workers:
-        _end_group(pid)
+    end()
 
 
-def _serve(connection: socket.socket) -> None:
-    """Run one session: read a request, write events, one JSON document a line; then end this process."""
-    _die_with_parent(connection)
+def _serve(connection: socket.socket, zygote: int) -> None:
+    """Run one session: read a header and a request, write events, one JSON document a line; then end this process."""
+    _die_with(zygote, signal.SIGKILL)
+    if sys.platform != "linux":
+        _watch(connection)
     stream = connection.makefile("rw", encoding="utf-8")
 
     def send(**event: object) -> None:
@@ -69,10 +82,14 @@ def _serve(connection: socket.socket) -> None:
         stream.flush()
 
     try:
+        header = json.loads(stream.readline())
+        os.environ.update(header["environment"])
+        if header["cores"]:
+            _pin(set(header["cores"]))
         name, _, text = stream.readline().partition(" ")
         module, _, kind = name.partition(":")
         request = getattr(importlib.import_module(module), kind).from_json(text)
-        compiling, timing = divided_cores(request.options.threads)
+        compiling, timing = divided_cores(request.threads)
         _pin(compiling or timing)
 
         def notify(phase: str, index: int) -> None:
@@ -102,12 +119,16 @@ def _pin(cores: set[int]) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _die_with_parent(connection: socket.socket) -> None:
+def _die_with(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send a signal to this process when its parent dies, and end it if that has died already."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
             os._exit(1)
-        return
+
+
+def _watch(connection: socket.socket) -> None:
+    """End this process when the other end of its connection is gone: where the kernel does not tell."""
 
     def watch() -> None:
         while connection.recv(1, socket.MSG_PEEK):

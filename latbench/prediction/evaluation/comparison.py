@@ -1,4 +1,4 @@
-"""Predictors side by side: the same splits, several seeds and training sizes, the noise floor beside."""
+"""Predictors side by side: the same splits, several seeds and training sizes, beside the noise floor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.errors import DataError
+from latbench.errors import DataError, UsageError
+from latbench.plugins import PREDICTORS, names, status
 from latbench.prediction.evaluation.metrics import Accuracy
-from latbench.prediction.evaluation.splits import Rows, split_by_group
-from latbench.prediction.fit import create_predictor, fit_estimator
+from latbench.prediction.evaluation.splits import Split, split_by_group
+from latbench.prediction.fit import fit_estimator
+from latbench.prediction.plugin import create_predictor, what_it_lacks
 from latbench.prediction.trained import predict_values
+from latbench.predictor import Context
 from latbench.records.noise_floor import NoiseFloor, noise_floor
 from latbench.records.profile import Profile
 
@@ -61,6 +64,11 @@ class Comparison:
     seeds: int
     notes: tuple[str, ...]
 
+    @property
+    def predictors(self) -> list[str]:
+        """The predictors that were compared, in order."""
+        return list(dict.fromkeys(row.predictor for row in self.rows if row.predictor != CONSTANT))
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the column heads and the rows as text, each error beside the noise floor."""
         heads = ["predictor", "trained on", "MAPE", "noise floor", "within 5%", "within 10%"]
@@ -75,7 +83,12 @@ class Comparison:
 
 
 def compare(
-    profile: Profile, predictors: Sequence[str], *, train_sizes: Sequence[int] = (100,), seeds: int = 5
+    profile: Profile,
+    predictors: Sequence[str] | None = None,
+    *,
+    train_sizes: Sequence[int] = (100,),
+    seeds: int = 5,
+    sources: Sequence[Profile] = (),
 ) -> Comparison:
     """Fit predictors to random parts of a profile and test them on the rest.
 
@@ -84,69 +97,94 @@ def compare(
 
     Args:
         profile: the measurements; the first value of each architecture is its label.
-        predictors: plug-in names or ``module:Class``.
+        predictors: plug-in names or ``module:Class``; None takes all that are available and can learn from this
+            profile, and a note names the others.
         train_sizes: numbers of training architectures.
         seeds: how many random splits.
+        sources: other devices' profiles, for the predictors that learn from them.
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: one that is no regressor, or that fails.
-        DataError: too few architectures for the sizes, or no seed.
+        UsageError: a predictor is not a regressor, has nothing to learn from, or fails.
+        DataError: too few architectures for the sizes, no seed, or a source of another space, quantity or unit.
     """
     if seeds < 1:
         raise DataError(f"{seeds} seeds: give at least one")
     sizes = sorted(set(train_sizes))
     splits = [split_by_group(profile.groups, sizes, seed=seed) for seed in range(seeds)]
-    for name in predictors:
-        create_predictor(name)  # a misspelt one is found before the others are fitted
+    context = profile.context(sources)
+    chosen, notes = _chosen(profile, predictors, context)
     rows = []
     for size in sizes:
-        for name in (CONSTANT, *predictors):
-            results = [_test(profile, name, split.train[size], split.test, seed) for seed, split in enumerate(splits)]
+        for name in (CONSTANT, *chosen):
+            results = [_test(profile, name, context, split, size, seed=seed) for seed, split in enumerate(splits)]
             rows.append(ComparisonRow(name, size, Accuracy.mean(results), Accuracy.spread(results)))
     floor, test_size = noise_floor(profile.duplicates), min(len(split.test) for split in splits)
-    has_table = profile.column_facts().costs is not None
-    return Comparison(tuple(rows), floor, test_size, seeds, tuple(_notes(test_size, floor, has_table=has_table)))
+    notes = [*_notes(test_size, floor), *notes]
+    if context.costs is None and profile.has_operations:
+        notes.append("no operator table: predictors learn without operations' costs (latbench profile --operators)")
+    return Comparison(tuple(rows), floor, test_size, seeds, tuple(notes))
 
 
-def _test(profile: Profile, name: str, train: Rows, test: Rows, seed: int) -> Accuracy:
-    X, y = profile.X, profile.y
+def _chosen(profile: Profile, predictors: Sequence[str] | None, context: Context) -> tuple[list[str], list[str]]:
+    """Return the predictors to compare, found before any is fitted, and notes on those that are left out."""
+    asked = predictors
+    if asked is None:
+        asked = [name for name in names(PREDICTORS) if status(PREDICTORS, name).available]
+    chosen, notes = [], []
+    for name in asked:
+        lacking = what_it_lacks(create_predictor(name), profile, context)
+        if lacking is None:
+            chosen.append(name)
+        elif predictors is None:
+            notes.append(f"{name} is left out: {lacking}")
+        else:
+            raise UsageError(f"predictor {name!r} cannot be compared: {lacking}")
+    return chosen, notes
+
+
+def _test(profile: Profile, name: str, context: Context, split: Split, size: int, *, seed: int) -> Accuracy:
+    X, y, train, test = profile.X, profile.y, split.train[size], split.test
     if name == CONSTANT:
         return Accuracy.of(y[test], np.full(len(test), y[train].mean()))
-    estimator = fit_estimator(name, X[train], y[train], facts=profile.column_facts(), seed=seed)
+    estimator = fit_estimator(name, X[train], y[train], context=context, seed=seed)
     return Accuracy.of(y[test], predict_values(estimator, X[test], name))
 
 
 def held_out(
-    profile: Profile, predictors: Sequence[str], *, train_size: int = 100, seed: int = 0
+    profile: Profile,
+    predictors: Sequence[str],
+    *,
+    train_size: int = 100,
+    seed: int = 0,
+    sources: Sequence[Profile] = (),
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Return the measured values ``(n,)`` of one split's test architectures, and what each predictor says of them.
+    """Return the measured values ``(n,)`` of one split's test architectures, and what each predictor predicts for them.
 
     Args:
         profile: as for `compare`.
-        predictors: as for `compare`.
+        predictors: plug-in names or ``module:Class``.
         train_size: number of training architectures.
         seed: of the split.
+        sources: as for `compare`.
 
     Raises:
         PluginError: no such predictor, or its library is missing.
-        UsageError: one that is no regressor, or that fails.
-        DataError: too few architectures for the size.
+        UsageError: a predictor is not a regressor, or fails.
+        DataError: too few architectures for the size, or a source as for `compare`.
     """
     split = split_by_group(profile.groups, [train_size], seed=seed)
     train, test = split.train[train_size], split.test
-    X, y, facts = profile.X, profile.y, profile.column_facts()
-    fitted = {name: fit_estimator(name, X[train], y[train], facts=facts, seed=seed) for name in predictors}
+    X, y, context = profile.X, profile.y, profile.context(sources)
+    fitted = {name: fit_estimator(name, X[train], y[train], context=context, seed=seed) for name in predictors}
     return y[test], {name: predict_values(estimator, X[test], name) for name, estimator in fitted.items()}
 
 
-def _notes(test_size: int, floor: NoiseFloor, *, has_table: bool) -> Iterator[str]:
+def _notes(test_size: int, floor: NoiseFloor) -> Iterator[str]:
     if test_size < SMALL_TEST:
         yield f"only {test_size} test architectures: profile more, or train on fewer, for numbers that can be trusted"
     if floor.mape is None:
         yield f"the noise floor is unknown: {floor.reason}"
-    if not has_table:
-        yield "no operator table: predictors that build on operator costs do without (latbench profile --operators)"
 
 
 def _cells(row: ComparisonRow, floor: str) -> list[str]:

@@ -30,7 +30,7 @@ def split_by_group(groups: Sequence[Hashable], train_sizes: Sequence[int], *, se
     """Draw nested training sets; all rows whose group is in none of them are the test set.
 
     Args:
-        groups: the group of each row; rows of one group (isomorphic architectures) are never split up.
+        groups: the group of each row; rows of one group (isomorphic architectures) are never split.
         train_sizes: how many rows each training set has.
         seed: draws the order of the groups.
 
@@ -39,7 +39,7 @@ def split_by_group(groups: Sequence[Hashable], train_sizes: Sequence[int], *, se
     """
     sizes = sorted(set(train_sizes))
     if not sizes or sizes[0] < 1:
-        raise DataError(f"training sizes {list(train_sizes)}: give at least one, and none below 1")
+        raise DataError(f"training sizes {list(train_sizes)}: give at least one, each at least 1")
     members: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
@@ -52,7 +52,7 @@ def split_by_group(groups: Sequence[Hashable], train_sizes: Sequence[int], *, se
         (train if len(train) + len(rows) <= sizes[-1] else test).extend(rows)
     if len(train) < sizes[-1] or not test:
         raise DataError(
-            f"{len(groups)} architectures cannot give {sizes[-1]} for training and others for the test: "
+            f"{len(groups)} architectures cannot give {sizes[-1]} for training and leave some for the test: "
             "profile more, or train on fewer"
         )
     cut = {size: np.array(train[:size], dtype=np.intp) for size in sizes}

@@ -1,1 +1,1 @@
-"""What predictors need that learn from few architectures: relative weights, merged rows, a shrunken line."""
+"""What predictors that learn from few architectures need: relative weights, merged rows, a shrunken line."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,14 +50,3 @@ def group_matrix(groups: Sequence[str]) -> Matrix:
     """Return the 0/1 matrix ``(columns, distinct groups)`` that turns an encoding into counts of its groups."""
     names = list(dict.fromkeys(groups))
     return np.array([[group == name for name in names] for group in groups], dtype=np.float64)
-
-
-def check_column_facts(columns: int, **facts: Sized | None) -> None:
-    """Check that what is known of the columns is known of each.
-
-    Raises:
-        ValueError: there is not one value for each column.
-    """
-    for name, given in facts.items():
-        if given is not None and len(given) != columns:
-            raise ValueError(f"{len(given)} {name} for {columns} columns: give one for each")

@@ -16,8 +16,8 @@ class Line:
 
     Args:
         coef: what each column adds ``(columns,)``.
-        intercept: what an encoding of zeros gets.
-        left_out: each label less what the line would predict for it had it not seen that row ``(n,)``.
+        intercept: the prediction for an encoding of zeros.
+        left_out: each label minus what the line would predict had it not seen that row ``(n,)``.
     """
 
     coef: Matrix
@@ -26,7 +26,12 @@ class Line:
 
 
 def fit_shrunken_line(
-    X: Matrix, y: Matrix, weight: Matrix, *, groups: Sequence[str] | None = None, costs: Sequence[float] | None = None
+    X: Matrix,
+    y: Matrix,
+    weight: Matrix,
+    *,
+    groups: Sequence[str] | None = None,
+    costs: Matrix | Sequence[float] | None = None,
 ) -> Line:
     """Fit a ridge regression with three levels to relative errors.
 
@@ -39,11 +44,11 @@ def fit_shrunken_line(
         y: labels ``(n,)``.
         weight: positive weights ``(n,)`` on top of the relative weighting.
         groups: the group of each column; None leaves one penalty for all columns.
-        costs: the known cost of each column up to a common factor; None knows nothing.
+        costs: the known cost of each column up to a common factor; None where it is not known.
     """
     root = np.sqrt(weight) / relative_scale(y)
     x_mean, y_mean = np.average(X, axis=0, weights=root**2), np.average(y, weights=root**2)
-    rows, target = root[:, None] * (X - x_mean), root * (y - y_mean)
+    rows, labels = root[:, None] * (X - x_mean), root * (y - y_mean)
     table = np.zeros(X.shape[1]) if costs is None else np.asarray(costs, dtype=np.float64)
     # An orthonormal basis of what is not penalised: the intercept, and the table's sum where it varies.
     free = root[:, None] / np.linalg.norm(root)
@@ -51,32 +56,32 @@ def fit_shrunken_line(
     if table_norm > 1e-9 * np.linalg.norm(root) * np.linalg.norm(table):
         free = np.column_stack([free, rows @ table / table_norm])
     coef, leverage = _fit_penalised(
-        rows - free @ (free.T @ rows), target - free @ (free.T @ target), groups, len(y) - free.shape[1]
+        rows - free @ (free.T @ rows), labels - free @ (free.T @ labels), groups, len(y) - free.shape[1]
     )
     if free.shape[1] == 2:
-        coef = coef + free[:, 1] @ (target - rows @ coef) / table_norm * table
+        coef = coef + free[:, 1] @ (labels - rows @ coef) / table_norm * table
     leverage = leverage + np.sum(free**2, axis=1)
     # The closed form of leaving one out; a row that alone decides its own prediction has no such error.
-    left_out = (target - rows @ coef) / np.maximum(1 - leverage, 0.01) / root
+    left_out = (labels - rows @ coef) / np.maximum(1 - leverage, 0.01) / root
     return Line(coef, float(y_mean - x_mean @ coef), left_out)
 
 
-def _fit_penalised(rows: Matrix, target: Matrix, groups: Sequence[str] | None, freedom: int) -> tuple[Matrix, Matrix]:
+def _fit_penalised(rows: Matrix, labels: Matrix, groups: Sequence[str] | None, freedom: int) -> tuple[Matrix, Matrix]:
     """Return the coefficients of the likeliest penalties, and the leverage of each row."""
     best_deviance, coef, leverage = np.inf, np.zeros(rows.shape[1]), np.zeros(len(rows))
     if freedom < 1:
         return coef, leverage
     basis, small = np.linalg.qr(rows)
-    floor = 1e-12 * (target @ target) + np.finfo(float).tiny
+    floor = 1e-12 * (labels @ labels) + np.finfo(float).tiny
     for prior in _priors(groups, rows.shape[1]):
         left, singular, right = np.linalg.svd(small @ prior, full_matrices=False)
         power = singular**2
         if power[0] <= np.finfo(float).eps * len(rows):
             break
-        projected = left.T @ (basis.T @ target)
+        projected = left.T @ (basis.T @ labels)
         for penalty in power[0] * np.logspace(-7, 2, 46):
             kept = power / (power + penalty)
-            misfit = target @ target - kept @ projected**2 + floor
+            misfit = labels @ labels - kept @ projected**2 + floor
             deviance = freedom * np.log(misfit) - np.sum(np.log1p(-kept))
             if deviance < best_deviance:
                 best_deviance = deviance

@@ -1,5 +1,5 @@
-"""What makes any regressor of scikit-learn a predictor: labels without a unit, and files that nobody can abuse.
+"""What makes regressors of scikit-learn predictors: labels without a unit, and files that hold nothing but numbers.
 
-`standardised_labels` is what they learn from, `skops_archive` writes and restores them, `tree_ensemble` keeps their
-trees as checked arrays, and `native_state` rebuilds or refuses what runs unchecked native code.
+`standardised_labels` is what they learn from, `plain_state` writes and restores those that numpy can evaluate, and
+`tree_ensemble` holds their trees as checked arrays.
 """

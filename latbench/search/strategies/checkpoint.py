@@ -7,7 +7,6 @@ Random states are not stored: every epoch draws from a generator of its own (`la
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,14 +18,39 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from latbench.errors import UsageError
+from latbench.records.writing import write_atomically
+from latbench.search.strategies.identity import Identity, check_identity
 from latbench.search.strategies.result import Epoch
 
-Identity = Mapping[str, str | int | float | None]
-"""What must be equal for a search to continue another: space, images, settings, latency loss."""
-
-
 _ENTRY = "search"
-"""The entry of the file's header that is ours."""
+"""The entry of the file's header that holds identity and history."""
+
+
+def made_folder(folder: str | Path) -> Path:
+    """Make the folder of a search, if it is missing, and return its path.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return Path(folder)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write the state of a search; a reader sees either the old file or the new one.
+
+    Raises:
+        UsageError: the folder is read-only or full; the old file stays as it was.
+    """
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; make the folder writable, or free some space, and search again"
+        ) from error
 
 
 class Checkpoint:
@@ -41,15 +65,11 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | Path, identity: Identity) -> None:
-        self.path = Path(folder) / "checkpoint.safetensors"
+        self.path = made_folder(folder) / "checkpoint.safetensors"
         self.identity = identity
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from error
 
     def save(self, supernet: nn.Module, optimizers: Sequence[Optimizer], history: Sequence[Epoch]) -> None:
-        """Write the state; whoever reads meanwhile sees the old file or the new one.
+        """Write the state; a reader sees either the old file or the new one.
 
         Raises:
             UsageError: the folder is read-only or full; the old file stays as it was.
@@ -61,32 +81,18 @@ class Checkpoint:
         # One entry: safetensors does not keep the order of several, and equal states give equal files.
         header = {_ENTRY: json.dumps({"identity": self.identity, "history": [asdict(epoch) for epoch in history]})}
         data = save({name: tensor.contiguous() for name, tensor in tensors.items()}, header)
-        partial = self.path.with_suffix(".partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror}; free the folder and run it again") from error
+        replace_file(self.path, data)
 
     def restore(self, supernet: nn.Module, optimizers: Sequence[Optimizer]) -> list[Epoch]:
         """Restore the state and return the history; without a file nothing changes and the history is empty.
 
         Raises:
-            UsageError: the file is no checkpoint, or that of another search: the message names what differs.
+            UsageError: the file is not a checkpoint, or belongs to another search; the message names what differs.
         """
         if not self.path.exists():
             return []
         header, tensors = self._read()
-        for name in self.identity.keys() | header["identity"].keys():
-            there, here = header["identity"].get(name), self.identity.get(name)
-            if there != here:
-                raise UsageError(
-                    f"{self.path} belongs to another search: {name} is {there!r} there and {here!r} here; "
-                    "choose another folder"
-                )
+        check_identity(self.path, header["identity"], self.identity)
         supernet.load_state_dict(_below("supernet/", tensors))
         for index, optimizer in enumerate(optimizers):
             state: dict[int, dict[str, Tensor]] = {}
@@ -94,7 +100,7 @@ class Checkpoint:
                 parameter, _, key = name.partition("/")
                 state.setdefault(int(parameter), {})[key] = tensor
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        return [Epoch(**{**epoch, "encoding": tuple(epoch["encoding"])}) for epoch in header["history"]]
+        return [_epoch(record) for record in header["history"]]
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         try:
@@ -104,8 +110,16 @@ class Checkpoint:
         except (SafetensorError, ValueError, OSError) as error:
             raise UsageError(f"{self.path} cannot be read ({error}): delete it to start the search again") from error
         if not header:
-            raise UsageError(f"{self.path} is no checkpoint of a search: choose another folder")
+            raise UsageError(f"{self.path} is not a checkpoint of a search: choose another folder")
         return header, tensors
+
+
+def _epoch(record: Mapping[str, Any]) -> Epoch:
+    """Return an epoch from JSON, which has lists where it has tuples."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    }
+    return Epoch(**fields)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a search is told, what it records after every epoch, and what it returns."""
+"""The settings of a DARTS search, what it records after every epoch, and what it returns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from latbench.errors import UsageError
 from latbench.space import Architecture
+from latbench.strategy import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +17,9 @@ class SearchSettings:
     """The hyper-parameters of a search.
 
     Args:
-        epochs: passes over the data; each halves the training images between weights and alphas.
-        batch_size: images of one step.
-        seed: of the initial weights, the halves and the order of the images.
+        epochs: passes over the data; each halves the training samples between weights and alphas.
+        batch_size: samples of one step.
+        seed: of the initial weights and the order of the samples.
         warmup_epochs: first epochs in which only the weights learn, so that operations without weights gain no
             head start.
         weight_lr: learning rate of the weights (SGD with momentum), falling to `weight_lr_end` along a cosine.
@@ -28,7 +29,7 @@ class SearchSettings:
         gradient_clip: largest norm of the weights' gradient.
         alpha_lr: learning rate of the alphas (Adam).
         alpha_weight_decay: of the alphas.
-        temperature: of the latency loss until the end of the warm-up. A low one, so that the expected latency stays
+        temperature: of the latency loss until the end of the warm-up. It is low, so that the expected latency stays
             close to that of the derived architecture; at 1, alphas that meet a target derive something far below it.
         temperature_end: of the latency loss in the last epoch; it falls geometrically.
         multiplier_rate: how fast the multiplier of a hinge grows while the target is exceeded (dual ascent): by this
@@ -60,42 +61,32 @@ class SearchSettings:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """The state of a search after an epoch.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch(Record):
+    """The state of a DARTS search after an epoch: `latbench.strategy.Record`, and what follows.
+
+    `score` is that of the supernet on the alphas' half, over the epoch's steps; None where the task cannot score
+    outputs (`latbench.task.ScoresOutputs`). `architecture` is the one derived at this point, and `encoding` the
+    expected one at `temperature`.
 
     Args:
-        number: from 0.
-        train_loss: mean cross entropy of the weight steps.
-        accuracy: share of the alphas' half that the supernet classified correctly in the epoch's steps.
-        architecture: string form of the architecture derived at this point.
-        encoding: the relaxed encoding ``(columns,)`` at `temperature`.
-        entropy: mean entropy of the alphas' softmax, 1 for uniform and 0 for decided ones.
+        train_loss: mean loss of the weight steps.
         temperature: of the relaxation.
-        expected: what the latency loss expects of the alphas, in its unit; None without a latency loss.
-        predicted: what its predictor says of `architecture`; None without a latency loss.
-        multiplier: of the latency loss, after the epoch: 1, or that of a hinge, which starts at 0.
+        multipliers: of the losses that are hinges, after the epoch; they start at 0.
     """
 
-    number: int
     train_loss: float
-    accuracy: float
-    architecture: str
-    encoding: tuple[float, ...]
-    entropy: float
     temperature: float
-    expected: float | None = None
-    predicted: float | None = None
-    multiplier: float = 1.0
+    multipliers: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found.
+    """What a DARTS search found.
 
     Args:
         architecture: derived from the last alphas.
-        alphas: shaped like the space's `alpha_shapes`.
+        alphas: shaped like the relaxation's `shapes`.
         history: one record an epoch.
     """
 

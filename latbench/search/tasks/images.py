@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor
 from latbench.errors import DataError, UsageError
 from latbench.plugins import Kind, load
 
-if TYPE_CHECKING:
-    from latbench.space import SearchSpace
+DIGITS = "digits"
+"""scikit-learn's digits: grey and so small that they are resized to whatever a space takes."""
 
 _FACTORY = Kind("data set", "latbench.data")
 _NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -29,7 +28,7 @@ class Images:
 
     Args:
         name: what the report calls them.
-        train_x: float images ``(n, 3, height, width)``, normalised channel by channel.
+        train_x: float images ``(n, channels, height, width)``, normalised channel by channel.
         train_y: integer labels ``(n,)``.
         test_x: like `train_x`; no search looks at them.
         test_y: like `train_y`.
@@ -49,7 +48,7 @@ class Images:
             if x.ndim != 4 or y.shape != x.shape[:1] or len(y) < 2:
                 raise DataError(
                     f"the {part} images of {self.name!r} have shape {tuple(x.shape)} and the labels {tuple(y.shape)}: "
-                    "give (n, 3, height, width) and (n,), n > 1"
+                    "give (n, channels, height, width) and (n,), n > 1"
                 )
 
     @property
@@ -57,74 +56,67 @@ class Images:
         """How many classes the labels name: the largest label plus one."""
         return int(max(self.train_y.max(), self.test_y.max())) + 1
 
-    def check(self, space: SearchSpace) -> Self:
-        """Return the images themselves if networks of the space can be trained on them.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(channels, height, width)`` of one image."""
+        return tuple(self.train_x.shape[1:])
+
+    def resized(self, shape: tuple[int, int, int]) -> Images:
+        """Return the images in another size, normalised again; grey ones are repeated to the channels asked for.
 
         Raises:
-            UsageError: another size or more classes than the space has.
+            UsageError: coloured images have another number of channels.
         """
-        given = tuple(self.train_x.shape[1:])
-        if given != space.input_shape:
+        if self.shape[0] not in (1, shape[0]):
             raise UsageError(
-                f"the images of {self.name!r} are {_size(given)} and the space takes {_size(space.input_shape)}: "
+                f"the images of {self.name!r} have {self.shape[0]} channels and the networks take {shape[0]}: "
                 "configure the space for these images"
             )
-        if self.classes > space.classes:
-            raise UsageError(
-                f"{self.name!r} has {self.classes} classes and the space {space.classes}: "
-                f"configure the space with classes={self.classes}"
-            )
-        return self
+        train, test = (_resized(x, shape) for x in (self.train_x, self.test_x))
+        return _normalised(self.name, train, self.train_y, test, self.test_y)
 
 
-def load_images(name: str, space: SearchSpace) -> Images:
-    """Load images for the networks of a space.
+def load_images(name: str) -> Images:
+    """Load images.
 
     Args:
-        name: ``"digits"`` (resized to the space), the path of an ``.npz`` file with uint8 ``train_images`` and
-            ``test_images`` ``(n, height, width, 3)`` and integer ``train_labels`` and ``test_labels`` ``(n,)``, or
+        name: ``"digits"``, the path of an ``.npz`` file with uint8 ``train_images`` and ``test_images``
+            ``(n, height, width, 3)`` and integer ``train_labels`` and ``test_labels`` ``(n,)``, or
             ``"module:factory"``, a function without arguments that returns `Images`.
-        space: whose input shape and classes the images must have.
 
     Raises:
-        UsageError: no such images, or they do not fit the space.
+        UsageError: there are no such images.
     """
-    if name == "digits":
-        images = _digits(space.input_shape)
-    elif name.endswith(".npz"):
-        images = _npz(Path(name))
-    elif ":" in name:
-        images = load(_FACTORY, name)()
-        if not isinstance(images, Images):
-            raise UsageError(f"{name!r} returns {type(images).__name__}: return latbench.search.Images")
-    else:
+    if name == DIGITS:
+        return _digits()
+    if name.endswith(".npz"):
+        return _npz(Path(name))
+    if ":" not in name:
         raise UsageError(f"no data set named {name!r}: give 'digits', the path of an .npz file, or 'module:factory'")
-    return images.check(space)
+    images = load(_FACTORY, name)()
+    if not isinstance(images, Images):
+        raise UsageError(f"{name!r} returns {type(images).__name__}: return latbench.search.Images")
+    return images
 
 
-def random_batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all images in random order, `size` at a time; a last batch that is not full is left out.
-
-    Fewer images than `size` are one batch.
-    """
-    size = min(size, len(y))
-    order = torch.randperm(len(y)).to(y.device)
-    for start in range(0, len(y) - size + 1, size):
-        chosen = order[start : start + size]
-        yield x[chosen], y[chosen]
-
-
-def _digits(shape: tuple[int, int, int]) -> Images:
-    """Return scikit-learn's 1,797 digits of 8x8 pixels, grey in every channel; a fifth of each class is for testing."""
+def _digits() -> Images:
+    """Return scikit-learn's 1,797 grey digits of 8x8 pixels; a fifth of each class is for testing."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     train, test = train_test_split(np.arange(len(digits.target)), test_size=0.2, stratify=digits.target, random_state=0)
-    grey = torch.from_numpy(digits.images).float()[:, None]
-    resized = torch.nn.functional.interpolate(grey, size=shape[1:], mode="bilinear", align_corners=False)
-    pixels = resized.expand(-1, shape[0], -1, -1).contiguous()
-    return _normalised("digits", pixels[train], digits.target[train], pixels[test], digits.target[test])
+    grey, labels = torch.from_numpy(digits.images).float()[:, None], torch.from_numpy(digits.target.astype(np.int64))
+    return _normalised(DIGITS, grey[train], labels[train], grey[test], labels[test])
+
+
+def _resized(x: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    shrinks = x.shape[2] > shape[1] or x.shape[3] > shape[2]
+    # Smoothed where pixels are left out, as image libraries do: the skipped ones would alias.
+    resized = torch.nn.functional.interpolate(
+        x, size=shape[1:], mode="bilinear", align_corners=False, antialias=shrinks
+    )
+    return resized.expand(-1, shape[0], -1, -1).contiguous()
 
 
 def _npz(path: Path) -> Images:
@@ -141,23 +133,18 @@ def _npz(path: Path) -> Images:
     return _normalised(path.stem, *(_checked(path, key, arrays[key]) for key in _NPZ_KEYS))
 
 
-def _checked(path: Path, key: str, array: NDArray[Any]) -> Any:
+def _checked(path: Path, key: str, array: NDArray[Any]) -> Tensor:
     if key.endswith("images"):
         if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
             raise UsageError(f"{key} of {path} is {array.dtype} {array.shape}: store uint8 (n, height, width, 3)")
         return torch.from_numpy(array).permute(0, 3, 1, 2).float()
     if not np.issubdtype(array.dtype, np.integer) or (array.size and array.min() < 0):
         raise UsageError(f"{key} of {path} are not class numbers: store integers from 0")
-    return array
+    return torch.from_numpy(array.astype(np.int64))
 
 
-def _normalised(name: str, train_x: Tensor, train_y: NDArray[Any], test_x: Tensor, test_y: NDArray[Any]) -> Images:
+def _normalised(name: str, train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> Images:
     """Bring every channel to mean 0 and deviation 1 over the training images."""
     mean = train_x.mean(dim=(0, 2, 3), keepdim=True)
     deviation = train_x.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
-    train_labels, test_labels = (torch.from_numpy(labels.astype(np.int64)) for labels in (train_y, test_y))
-    return Images(name, (train_x - mean) / deviation, train_labels, (test_x - mean) / deviation, test_labels)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    return Images(name, (train_x - mean) / deviation, train_y, (test_x - mean) / deviation, test_y)

@@ -7,17 +7,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
-from latbench.search.tasks.images import Images, random_batches
+from latbench.search.tasks.classification import as_task
+from latbench.search.tasks.fitting import fit_to_architecture
 
 if TYPE_CHECKING:
+    from latbench.search.tasks.images import Images
     from latbench.space import Architecture, SearchSpace
+    from latbench.task import Part, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class TrainingSettings:
     """The hyper-parameters of a training: SGD with Nesterov momentum, one cosine over all steps.
 
     Args:
-        epochs: passes over the training images.
-        batch_size: images of one step.
-        seed: of the initial weights and the order of the images.
+        epochs: passes over the training samples.
+        batch_size: samples of one step.
+        seed: of the initial weights and the order of the samples.
         lr: first learning rate; it falls to 0 along a cosine.
         momentum: see the class.
         weight_decay: of all parameters.
@@ -44,55 +46,59 @@ class TrainingSettings:
 
 
 def own_random_numbers(device: str) -> AbstractContextManager[None]:
-    """Leave the caller's random numbers as they are: those of the CPU and of one device, and start no other."""
+    """Keep the caller's random state as it is, on the CPU and on one device, without initialising other devices."""
     return torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else [])
 
 
 def train_architecture(
-    space: SearchSpace,
+    space: SearchSpace[Any],
     architecture: Architecture,
-    images: Images,
+    task: Task | Images,
     *,
     settings: TrainingSettings | None = None,
     device: str = "cpu",
     progress: Callable[[int, float], None] | None = None,
+    learn: Part = "train",
+    judge: Part = "test",
 ) -> float:
-    """Train an architecture from random weights and return its accuracy on the test images, between 0 and 1.
+    """Train an architecture from random weights and return its score; for images, the accuracy between 0 and 1.
 
     Args:
         space: builds the network.
         architecture: one of its architectures.
-        images: what to train and to test on.
+        task: what it learns; `Images` stand for their classification.
         settings: the hyper-parameters.
         device: where to train.
         progress: called after every epoch with its number, from 0, and its mean training loss.
+        learn: the samples to train on.
+        judge: the samples to score on; a search that compares networks leaves the test samples alone.
 
     Raises:
-        UsageError: the images do not fit the space.
+        UsageError: the task does not fit the space.
     """
     settings = settings or TrainingSettings()
-    images.check(space)
+    fitted = fit_to_architecture(as_task(task), space, architecture)
     with own_random_numbers(device):
+        steps = sum(1 for _ in fitted.batches(learn, settings.batch_size))
         torch.manual_seed(settings.seed)
         network = space.build(architecture).to(device)
-        x, y = images.train_x.to(device), images.train_y.to(device)
         weights = list(network.parameters())
         optimizer = torch.optim.SGD(
             weights, settings.lr, settings.momentum, weight_decay=settings.weight_decay, nesterov=True
         )
-        steps = max(1, len(y) // settings.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * steps)
         for epoch in range(settings.epochs):
             network.train()
             losses = []
-            for batch_x, batch_y in random_batches(x, y, settings.batch_size):
-                loss = functional.cross_entropy(network(batch_x), batch_y)
+            for on_cpu in fitted.batches(learn, settings.batch_size):
+                batch = on_cpu.to(device)
+                loss = fitted.loss(network(*batch.inputs), batch)
                 descend(optimizer, loss, weights, clip=settings.gradient_clip)
                 schedule.step()
                 losses.append(loss.item())
             if progress:
                 progress(epoch, fmean(losses))
-        return accuracy(network, images.test_x.to(device), images.test_y.to(device))
+        return fitted.score(network, judge)
 
 
 def descend(optimizer: Optimizer, loss: Tensor, parameters: Sequence[nn.Parameter], *, clip: float = math.inf) -> None:
@@ -109,12 +115,3 @@ def descend(optimizer: Optimizer, loss: Tensor, parameters: Sequence[nn.Paramete
         parameter.grad = gradient
     nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 256) -> float:
-    """Return the share of images that a network classifies correctly in evaluation mode."""
-    network.eval()
-    batches = zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True)
-    hits = [(network(images).argmax(1) == labels).sum() for images, labels in batches]
-    return float(torch.stack(hits).sum()) / len(y)

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from latbench.errors import ParseError, ShapeError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from latbench.errors import ParseError, UsageError, did_you_mean
 
 
 def check_config(space: str, field: str, value: int, *, minimum: int = 1, multiple_of: int = 1) -> None:
     """Check one field of a space's configuration.
 
     Raises:
-        UsageError: the value is no integer, too small, or not a multiple of `multiple_of`.
+        UsageError: the value is not an integer, is too small, or not a multiple of `multiple_of`.
     """
     wanted = f"an integer of at least {minimum}" if multiple_of == 1 else f"a positive multiple of {multiple_of}"
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum or value % multiple_of:
         raise UsageError(f"space {space!r} cannot have {field}={value!r}: give {wanted}")
-
-
-def check_alphas(space: str, alphas: Sequence[Tensor], shapes: Sequence[tuple[int, int]]) -> None:
-    """Check the shapes of architecture parameters.
-
-    Raises:
-        ShapeError: other shapes than `shapes`.
-    """
-    given = [tuple(alpha.shape) for alpha in alphas]
-    if given != list(shapes):
-        raise ShapeError(
-            f"alphas of space {space!r} have shapes {list(shapes)}, not {given}: start from supernet().alphas()"
-        )
-
-
-def check_temperature(temperature: float) -> None:
-    """Check the temperature of a relaxation.
-
-    Raises:
-        UsageError: it is not positive.
-    """
-    if not temperature > 0:
-        raise UsageError(f"temperature {temperature} is not positive: give 1.0, or less for sharper encodings")
 
 
 def check_operation(kind: str, known: Sequence[str]) -> None:
@@ -53,9 +25,4 @@ def check_operation(kind: str, known: Sequence[str]) -> None:
         ParseError: it is not among the known ones.
     """
     if kind not in known:
-        close = difflib.get_close_matches(kind, known, n=1)
-        raise ParseError(f"no operation {kind!r}: {f'did you mean {close[0]!r}?' if close else _choose(known)}")
-
-
-def _choose(known: Sequence[str]) -> str:
-    return f"choose one of {', '.join(known)}"
+        raise ParseError(f"no operation {kind!r}: {did_you_mean(kind, known)}")

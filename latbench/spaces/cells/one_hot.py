@@ -26,7 +26,7 @@ def chosen_operations(encoding: NDArray[np.floating], edges: Sequence[str], oper
         operations: how many operations an edge chooses from.
 
     Raises:
-        ShapeError: another length.
+        ShapeError: the encoding has another length.
         ParseError: an edge is not one-hot.
     """
     encoding = np.asarray(encoding)
@@ -37,6 +37,6 @@ def chosen_operations(encoding: NDArray[np.floating], edges: Sequence[str], oper
         if np.count_nonzero(row) != 1 or row.max() != 1:
             raise ParseError(
                 f"edge {edge} is {row.tolist()}, not one-hot: derive() turns alphas into an architecture, "
-                "an encoding is decoded only where every edge has a single 1"
+                "only an encoding with a single 1 on every edge can be decoded"
             )
     return [int(choice) for choice in rows.argmax(axis=1)]

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ParseError
-from latbench.space import Column, Operation
-from latbench.spaces.cells.checks import check_alphas, check_config, check_temperature
+from latbench.space import Column
+from latbench.spaces.cells.checks import check_config
 from latbench.spaces.cells.one_hot import chosen_operations, one_hot
+from latbench.spaces.cells.operation import Operation
+from latbench.spaces.cells.space import CellSpace
 from latbench.spaces.darts.genotype import (
-    ALPHA_SHAPES,
     EDGE_INDEX,
     EDGES,
     NODES,
@@ -27,11 +28,12 @@ from latbench.spaces.darts.genotype import (
     kept_edges,
     parse_genotype,
 )
-from latbench.spaces.darts.stack import CellPlace, stacked_cells
+from latbench.spaces.darts.stack import StackedCell, stacked_cells
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+    from latbench.search.relaxations import TwoEdges
     from latbench.spaces.cells.network import CellSupernet
 
 CELL_TYPES = ("normal", "reduce")
@@ -44,7 +46,7 @@ _CHOICES = np.array([[len(_SOURCE_PAIRS[node]), len(OPERATIONS) - 1, len(OPERATI
 
 
 @dataclass(frozen=True)
-class DartsSpace:
+class DartsSpace(CellSpace):
     """The DARTS search space; an encoding is 2 cells x 14 edges x 8 operations, an edge that is not kept is ``none``.
 
     Args:
@@ -69,18 +71,8 @@ class DartsSpace:
         for field in fields(self):
             check_config(self.name, field.name, getattr(self, field.name), **limits.get(field.name, {}))
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """``(3, image, image)``."""
-        return 3, self.image, self.image
-
-    @property
-    def alpha_shapes(self) -> tuple[tuple[int, int], ...]:
-        """``(14, 8)`` for the normal and for the reduction cell."""
-        return ALPHA_SHAPES
-
     @cached_property
-    def places(self) -> tuple[CellPlace, ...]:
+    def stack(self) -> tuple[StackedCell, ...]:
         """The stacked cells, first to last."""
         return stacked_cells(self.cells, self.channels, self.image)
 
@@ -88,7 +80,7 @@ class DartsSpace:
     def columns(self) -> tuple[Column, ...]:
         """The 224 columns: cell, edge, operation."""
         return tuple(
-            Column(f"{cell}/{source}->{node}/{kind}", _group(cell, kind, source), self._operations(cell, kind, source))
+            Column(f"{cell}/{source}->{node}/{kind}", _group(cell, kind, source))
             for cell in CELL_TYPES
             for source, node in EDGES
             for kind in OPERATIONS
@@ -124,7 +116,7 @@ class DartsSpace:
         """Return the genotype of one encoding ``(224,)``.
 
         Raises:
-            ShapeError: another length.
+            ShapeError: the encoding has another length.
             ParseError: an edge is not one-hot, or a node does not keep two edges.
         """
         choices = chosen_operations(encoding, _EDGE_NAMES, len(OPERATIONS))
@@ -135,7 +127,13 @@ class DartsSpace:
         """Return the paper's evaluation network without its auxiliary head and without path dropout."""
         from latbench.spaces.darts.network import build_network
 
-        return build_network(architecture, self.places, self.classes)
+        return build_network(architecture, self.stack, self.classes)
+
+    def column_operations(self) -> list[Counter[Operation]]:
+        """Return the operations that each column runs, and how often."""
+        return [
+            self._operations_of(cell, kind, source) for cell in CELL_TYPES for source, _ in EDGES for kind in OPERATIONS
+        ]
 
     def build_operation(self, operation: Operation) -> nn.Module:
         """Return one operation as `build` uses it.
@@ -151,36 +149,17 @@ class DartsSpace:
         """Return the paper's search network: batch norm without scale and shift, also after pooling."""
         from latbench.spaces.darts.network import build_supernet
 
-        return build_supernet(self.places, self.classes)
+        return build_supernet(self.stack, self.classes)
 
-    def relax(self, alphas: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
-        """Return the encoding ``(224,)`` of the alphas: see `latbench.spaces.darts.relaxation.relaxed_encoding`.
+    def relaxation(self) -> TwoEdges[Genotype]:
+        """Return the paper's rule (section 2.4) as a distribution: every node keeps two edges, each one operation."""
+        from latbench.search.relaxations import TwoEdges
 
-        Raises:
-            ShapeError: the alphas are not two of ``(14, 8)``.
-            UsageError: the temperature is not positive.
-        """
-        from latbench.spaces.darts.relaxation import relaxed_encoding
+        return TwoEdges(EDGES, len(OPERATIONS), self.decode, cells=len(CELL_TYPES))
 
-        check_alphas(self.name, alphas, self.alpha_shapes)
-        check_temperature(temperature)
-        return relaxed_encoding(alphas, temperature)
-
-    def derive(self, alphas: Sequence[Tensor]) -> Genotype:
-        """Return the genotype by the paper's rule (section 2.4).
-
-        Every node keeps the two incoming edges whose strongest operation has the highest softmax probability,
-        ``none`` aside, and that operation on each.
-
-        Raises:
-            ShapeError: the alphas are not two of ``(14, 8)``.
-        """
-        check_alphas(self.name, alphas, self.alpha_shapes)
-        return Genotype(*(_derived_cell(alpha.detach().cpu().double().softmax(dim=-1).numpy()) for alpha in alphas))
-
-    def _operations(self, cell: str, kind: str, source: int) -> Counter[Operation]:
-        places = (place for place in self.places if place.reduction == (cell == "reduce"))
-        operations = Counter(place.edge_operation(kind, source) for place in places)
+    def _operations_of(self, cell: str, kind: str, source: int) -> Counter[Operation]:
+        stack = (stacked for stacked in self.stack if stacked.reduction == (cell == "reduce"))
+        operations = Counter(stacked.edge_operation(kind, source) for stacked in stack)
         if kind == "none":
             return Counter()
         # The identity costs nothing; a skip connection that halves the size is a factorized reduction.
@@ -206,14 +185,4 @@ def _decoded_cell(cell: str, choices: Sequence[int]) -> tuple[Pair, ...]:
         if len(kept) != 2:
             raise ParseError(f"{cell} cell, node {node}: {len(kept)} edges are kept: keep two, the others are 'none'")
         pairs += kept
-    return tuple(pairs)
-
-
-def _derived_cell(probabilities: NDArray[np.float64]) -> tuple[Pair, ...]:
-    strongest = probabilities[:, 1:].max(axis=1)
-    kind = probabilities[:, 1:].argmax(axis=1) + 1
-    pairs: list[Pair] = []
-    for node in NODES:
-        by_strength = sorted(range(node), key=lambda source: -strongest[EDGE_INDEX[source, node]])
-        pairs += ((OPERATIONS[kind[EDGE_INDEX[source, node]]], source) for source in sorted(by_strength[:2]))
     return tuple(pairs)

@@ -89,17 +89,17 @@ def parse_genotype(text: str) -> Genotype:
     return Genotype(**cells)
 
 
-def _checked_cell(cell: str, pairs: Sequence[Pair], places: Sequence[str] = ("",) * 8) -> tuple[Pair, ...]:
-    """Check one cell and sort the pairs of each node; `places` are what a message adds about each pair."""
+def _checked_cell(cell: str, pairs: Sequence[Pair], texts: Sequence[str] = ("",) * 8) -> tuple[Pair, ...]:
+    """Check one cell and sort the pairs of each node; `texts` are what a message adds about each pair."""
     if len(pairs) != 8:
         raise ParseError(f"{cell} cell: {len(pairs)} edges: give 8, two for each of the nodes 2 to 5")
     checked: list[Pair] = []
     for node, first in zip(NODES, (0, 2, 4, 6), strict=True):
-        for (kind, source), place in zip(pairs[first : first + 2], places[first : first + 2], strict=True):
-            _check_pair(f"{cell} cell, node {node}{place}", kind, source, node)
+        for (kind, source), text in zip(pairs[first : first + 2], texts[first : first + 2], strict=True):
+            _check_pair(f"{cell} cell, node {node}{text}", kind, source, node)
         if pairs[first][1] == pairs[first + 1][1]:
             raise ParseError(
-                f"{cell} cell, node {node}{places[first + 1]}: both edges come from node {pairs[first][1]}: "
+                f"{cell} cell, node {node}{texts[first + 1]}: both edges come from node {pairs[first][1]}: "
                 "give two different ones"
             )
         two = ((str(kind), int(source)) for kind, source in pairs[first : first + 2])
@@ -132,8 +132,8 @@ def _renumbered(pairs: tuple[Pair, ...]) -> list[Pair]:
 def _least(incoming: Mapping[int, tuple[Pair, ...]], number: Mapping[int, int]) -> list[list[tuple[int, str]]]:
     """Return the incoming edges of the nodes that have no number yet, in the order that makes them least.
 
-    A node can come next if its sources have numbers. The least one does; only where several are equal does what
-    follows decide.
+    A node can come next if its sources have numbers. The least such node does; where several are equal, what follows
+    decides.
     """
     if len(number) == len(NODES) + 2:
         return []
@@ -151,11 +151,11 @@ def _keywords(text: str) -> dict[str, ast.expr]:
     try:
         call = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        raise ParseError(f"no genotype{_position(error.lineno, error.offset)}: {error.msg}: write {_FORM}") from None
+        raise ParseError(f"not a genotype{_position(error.lineno, error.offset)}: {error.msg}: write {_FORM}") from None
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte; brackets nested too deep
-        raise ParseError(f"no genotype: {error}: write {_FORM}") from None
+        raise ParseError(f"not a genotype: {error}: write {_FORM}") from None
     if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-        raise ParseError(f"no genotype{_place(call)}: write {_FORM}")
+        raise ParseError(f"not a genotype{_where(call)}: write {_FORM}")
     given = [keyword.arg for keyword in call.keywords]
     if call.args or sorted(map(str, given)) != ["normal", "normal_concat", "reduce", "reduce_concat"]:
         raise ParseError(f"a genotype does not have the keywords {given}: write {_FORM}")
@@ -165,24 +165,24 @@ def _keywords(text: str) -> dict[str, ast.expr]:
 def _check_concat(name: str, node: ast.expr) -> None:
     if ast.unparse(node) not in {"range(2, 6)", "[2, 3, 4, 5]", "(2, 3, 4, 5)"}:
         raise ParseError(
-            f"{name}{_place(node)} is {ast.unparse(node)}: cells of this space concatenate all nodes, write range(2, 6)"
+            f"{name}{_where(node)} is {ast.unparse(node)}: cells of this space concatenate all nodes, write range(2, 6)"
         )
 
 
 def _cell(cell: str, node: ast.expr) -> tuple[Pair, ...]:
     if not isinstance(node, ast.List | ast.Tuple):
-        raise ParseError(f"{cell} cell{_place(node)}: expected a list of 8 pairs ('operation', source)")
-    return _checked_cell(cell, [_pair(cell, pair) for pair in node.elts], [_place(pair) for pair in node.elts])
+        raise ParseError(f"{cell} cell{_where(node)}: expected a list of 8 pairs ('operation', source)")
+    return _checked_cell(cell, [_pair(cell, pair) for pair in node.elts], [_where(pair) for pair in node.elts])
 
 
 def _pair(cell: str, node: ast.expr) -> Pair:
     match node:
         case ast.Tuple(elts=[ast.Constant(value=str(kind)), ast.Constant(value=int(source))]):
             return kind, source
-    raise ParseError(f"{cell} cell{_place(node)}: {ast.unparse(node)} is no pair: write ('sep_conv_3x3', 1)")
+    raise ParseError(f"{cell} cell{_where(node)}: {ast.unparse(node)} is not a pair: write ('sep_conv_3x3', 1)")
 
 
-def _place(node: ast.expr) -> str:
+def _where(node: ast.expr) -> str:
     return _position(node.lineno, node.col_offset + 1)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from latbench.space import Operation
 from latbench.spaces.cells.checks import check_operation
 from latbench.spaces.cells.network import CellGraph, CellNetwork, CellSupernet, MixedEdge, Mixing
+from latbench.spaces.cells.operation import Operation
 from latbench.spaces.cells.operations import (
     avg_pool,
     conv_bn,
@@ -22,10 +22,10 @@ from latbench.spaces.cells.operations import (
     skip_connect,
 )
 from latbench.spaces.darts.genotype import ALPHA_SHAPES, EDGES, NODES, OPERATIONS, Genotype, kept_edges
-from latbench.spaces.darts.stack import CellPlace
+from latbench.spaces.darts.stack import StackedCell
 
-EdgeFactory = Callable[[CellPlace, int], nn.Module | None]
-"""Gives the module on an edge, by the cell's place and the edge's index, or None where the edge is not kept."""
+EdgeFactory = Callable[[StackedCell, int], nn.Module | None]
+"""Gives the module on an edge, by its cell and the edge's index, or None where the edge is not kept."""
 
 _FACTORIES: dict[str, Callable[[Operation, bool], nn.Module]] = {
     "max_pool_3x3": lambda operation, _: max_pool(operation.stride),
@@ -38,25 +38,25 @@ _FACTORIES: dict[str, Callable[[Operation, bool], nn.Module]] = {
 }
 
 
-def build_network(genotype: Genotype, places: Sequence[CellPlace], classes: int) -> CellNetwork:
+def build_network(genotype: Genotype, stack: Sequence[StackedCell], classes: int) -> CellNetwork:
     """Return the network of a genotype: one operation on every kept edge."""
     normal, reduce = kept_edges(genotype.normal), kept_edges(genotype.reduce)
 
-    def edge(place: CellPlace, index: int) -> nn.Module | None:
-        kind = (reduce if place.reduction else normal).get(index)
-        return None if kind is None else build_operation(place.edge_operation(kind, EDGES[index][0]))
+    def edge(stacked: StackedCell, index: int) -> nn.Module | None:
+        kind = (reduce if stacked.reduction else normal).get(index)
+        return None if kind is None else build_operation(stacked.edge_operation(kind, EDGES[index][0]))
 
-    return DartsNetwork(places, classes, edge)
+    return DartsNetwork(stack, classes, edge)
 
 
-def build_supernet(places: Sequence[CellPlace], classes: int) -> CellSupernet:
+def build_supernet(stack: Sequence[StackedCell], classes: int) -> CellSupernet:
     """Return the search network: all operations on every edge."""
 
-    def edge(place: CellPlace, index: int) -> MixedEdge:
-        operations = (place.edge_operation(kind, EDGES[index][0]) for kind in OPERATIONS[1:])
+    def edge(stacked: StackedCell, index: int) -> MixedEdge:
+        operations = (stacked.edge_operation(kind, EDGES[index][0]) for kind in OPERATIONS[1:])
         return MixedEdge(_mixed_operation(operation) for operation in operations)
 
-    return CellSupernet(DartsNetwork(places, classes, edge, affine=False), ALPHA_SHAPES)
+    return CellSupernet(DartsNetwork(stack, classes, edge, affine=False), ALPHA_SHAPES)
 
 
 def build_operation(operation: Operation, *, affine: bool = True) -> nn.Module:
@@ -73,24 +73,24 @@ class DartsNetwork(CellNetwork):
     """A stem, the stacked cells, global pooling and a linear head.
 
     Args:
-        places: the stacked cells, first to last.
+        stack: the stacked cells, first to last.
         classes: how many classes the head tells apart.
         make_edge: gives the modules on the cells' edges.
         affine: whether the cells' batch norms scale and shift.
     """
 
     def __init__(
-        self, places: Sequence[CellPlace], classes: int, make_edge: EdgeFactory, *, affine: bool = True
+        self, stack: Sequence[StackedCell], classes: int, make_edge: EdgeFactory, *, affine: bool = True
     ) -> None:
         super().__init__()
-        stem_channels = 3 * places[0].channels
+        stem_channels = 3 * stack[0].channels
         self.stem = conv_bn(3, stem_channels)
-        self.reductions = [place.reduction for place in places]
+        self.reductions = [stacked.reduction for stacked in stack]
         self.cells = nn.ModuleList()
         before_last, last, halved = stem_channels, stem_channels, False
-        for place in places:
-            self.cells.append(DartsCell(place, before_last, last, make_edge, halved=halved, affine=affine))
-            before_last, last, halved = last, len(NODES) * place.channels, place.reduction
+        for stacked in stack:
+            self.cells.append(DartsCell(stacked, before_last, last, make_edge, halved=halved, affine=affine))
+            before_last, last, halved = last, len(NODES) * stacked.channels, stacked.reduction
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes))
 
     def logits(self, x: Tensor, mixing: Sequence[Mixing] | None = None) -> Tensor:
@@ -107,7 +107,7 @@ class DartsCell(nn.Module):
     """One cell: its two inputs brought to its channels and size, its graph, and the nodes concatenated.
 
     Args:
-        place: its channels.
+        stacked: its channels and size.
         before_last: channels of the output of the cell before the last one.
         last: channels of the last cell's output.
         make_edge: gives the modules on the edges.
@@ -116,16 +116,16 @@ class DartsCell(nn.Module):
     """
 
     def __init__(
-        self, place: CellPlace, before_last: int, last: int, make_edge: EdgeFactory, *, halved: bool, affine: bool
+        self, stacked: StackedCell, before_last: int, last: int, make_edge: EdgeFactory, *, halved: bool, affine: bool
     ) -> None:
         super().__init__()
         self.preprocess0 = (
-            factorized_reduce(before_last, place.channels, affine=affine)
+            factorized_reduce(before_last, stacked.channels, affine=affine)
             if halved
-            else relu_conv_bn(before_last, place.channels, 1, affine=affine)
+            else relu_conv_bn(before_last, stacked.channels, 1, affine=affine)
         )
-        self.preprocess1 = relu_conv_bn(last, place.channels, 1, affine=affine)
-        self.graph = CellGraph(EDGES, functools.partial(make_edge, place))
+        self.preprocess1 = relu_conv_bn(last, stacked.channels, 1, affine=affine)
+        self.graph = CellGraph(EDGES, functools.partial(make_edge, stacked), stride=2 if stacked.reduction else 1)
 
     def forward(self, before_last: Tensor, last: Tensor, mixing: Mixing | None) -> Tensor:
         """Map the outputs of the two cells before to ``(batch, 4 * channels, ...)``."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from latbench.space import Operation
+from latbench.spaces.cells.operation import Operation
 
 
 @dataclass(frozen=True, slots=True)
-class CellPlace:
+class StackedCell:
     """One cell of the stack.
 
     Args:
@@ -30,18 +30,18 @@ class CellPlace:
         return Operation(kind, self.channels, self.channels, self.size // 2)
 
 
-def stacked_cells(cells: int, channels: int, image: int) -> tuple[CellPlace, ...]:
-    """Return the places of a stack, first to last; those at one and two thirds of the depth reduce.
+def stacked_cells(cells: int, channels: int, image: int) -> tuple[StackedCell, ...]:
+    """Return the cells of a stack, first to last; those at one and two thirds of the depth reduce.
 
     Args:
         cells: how many there are, at least 3.
         channels: of the first one; a reduction cell doubles them.
         image: height and width of the input.
     """
-    places, size = [], image
+    stack, size = [], image
     for index in range(cells):
         reduction = index in (cells // 3, 2 * cells // 3)
         channels *= 2 if reduction else 1
-        places.append(CellPlace(reduction, channels, size))
+        stack.append(StackedCell(reduction, channels, size))
         size //= 2 if reduction else 1
-    return tuple(places)
+    return tuple(stack)

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.space import Column, Operation
-from latbench.spaces.cells.checks import check_alphas, check_config, check_temperature
+from latbench.space import Column
+from latbench.spaces.cells.checks import check_config
 from latbench.spaces.cells.one_hot import chosen_operations, one_hot
+from latbench.spaces.cells.operation import Operation
+from latbench.spaces.cells.space import CellSpace
 from latbench.spaces.nasbench201.cell import ALPHA_SHAPES, EDGES, OPERATIONS, NasBench201Cell, parse_cell
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+    from latbench.search.relaxations import Softmax
     from latbench.spaces.cells.network import CellSupernet
 
 STAGES = 3
@@ -28,7 +31,7 @@ _EDGE_NAMES = tuple(f"{source}->{node}" for source, node in EDGES)
 
 
 @dataclass(frozen=True)
-class NasBench201Space:
+class NasBench201Space(CellSpace):
     """The NAS-Bench-201 search space; an encoding is 6 edges x 5 operations, ``none`` being one of them.
 
     Args:
@@ -53,22 +56,10 @@ class NasBench201Space:
         for field in fields(self):
             check_config(self.name, field.name, getattr(self, field.name), **limits.get(field.name, {}))
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """``(3, image, image)``."""
-        return 3, self.image, self.image
-
-    @property
-    def alpha_shapes(self) -> tuple[tuple[int, int], ...]:
-        """``(6, 5)``."""
-        return ALPHA_SHAPES
-
     @cached_property
     def columns(self) -> tuple[Column, ...]:
         """The 30 columns: edge, operation."""
-        return tuple(
-            Column(f"{edge}/{kind}", kind, self._operations(kind)) for edge in _EDGE_NAMES for kind in OPERATIONS
-        )
+        return tuple(Column(f"{edge}/{kind}", kind) for edge in _EDGE_NAMES for kind in OPERATIONS)
 
     def enumerate(self) -> Iterator[NasBench201Cell]:
         """Yield all 15,625 architectures, the last edge changing fastest."""
@@ -100,7 +91,7 @@ class NasBench201Space:
         """Return the architecture of one encoding ``(30,)``.
 
         Raises:
-            ShapeError: another length.
+            ShapeError: the encoding has another length.
             ParseError: an edge is not one-hot.
         """
         return _cell(chosen_operations(encoding, _EDGE_NAMES, len(OPERATIONS)))
@@ -110,6 +101,10 @@ class NasBench201Space:
         from latbench.spaces.nasbench201.network import build_network
 
         return build_network(architecture, self.stages(), self.cells, self.classes)
+
+    def column_operations(self) -> list[Counter[Operation]]:
+        """Return the operations that each column runs, and how often."""
+        return [self._operations_of(kind) for _ in _EDGE_NAMES for kind in OPERATIONS]
 
     def build_operation(self, operation: Operation) -> nn.Module:
         """Return one operation as `build` uses it.
@@ -127,33 +122,17 @@ class NasBench201Space:
 
         return build_supernet(self.stages(), self.cells, self.classes)
 
-    def relax(self, alphas: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
-        """Return the encoding ``(30,)``: on every edge the softmax of ``alphas / temperature``.
+    def relaxation(self) -> Softmax[NasBench201Cell]:
+        """Return a softmax on every edge: each runs one operation, ``none`` is an ordinary one."""
+        from latbench.search.relaxations import Softmax
 
-        Every edge runs one operation (``none`` is an ordinary one), so the softmax is its probability already.
-
-        Raises:
-            ShapeError: the alphas are not one of ``(6, 5)``.
-            UsageError: the temperature is not positive.
-        """
-        check_alphas(self.name, alphas, self.alpha_shapes)
-        check_temperature(temperature)
-        return (alphas[0] / temperature).softmax(dim=-1).flatten()
-
-    def derive(self, alphas: Sequence[Tensor]) -> NasBench201Cell:
-        """Return the cell with the most probable operation on every edge, ``none`` included.
-
-        Raises:
-            ShapeError: the alphas are not one of ``(6, 5)``.
-        """
-        check_alphas(self.name, alphas, self.alpha_shapes)
-        return _cell(alphas[0].argmax(dim=-1).tolist())
+        return Softmax(ALPHA_SHAPES, self.decode)
 
     def stages(self) -> list[tuple[int, int]]:
         """Return ``(channels, size)`` of the cells of each stage."""
         return [(self.channels * 2**stage, self.image // 2**stage) for stage in range(STAGES)]
 
-    def _operations(self, kind: str) -> Counter[Operation]:
+    def _operations_of(self, kind: str) -> Counter[Operation]:
         # The identity costs nothing.
         if kind in ("none", "skip_connect"):
             return Counter()

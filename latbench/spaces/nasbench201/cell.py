@@ -30,7 +30,7 @@ class NasBench201Cell:
         operations: the operation on each of the six edges, in the order of `EDGES`.
 
     Raises:
-        ParseError: not six operations of the space.
+        ParseError: it does not have six operations of the space.
     """
 
     operations: tuple[str, ...]

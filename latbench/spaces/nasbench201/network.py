@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from latbench.space import Operation
 from latbench.spaces.cells.checks import check_operation
 from latbench.spaces.cells.network import CellGraph, CellNetwork, CellSupernet, MixedEdge, Mixing
+from latbench.spaces.cells.operation import Operation
 from latbench.spaces.cells.operations import avg_pool, conv_bn, relu_conv_bn, residual_reduction, skip_connect
 from latbench.spaces.nasbench201.cell import ALPHA_SHAPES, EDGES, OPERATIONS, NasBench201Cell
 

@@ -1,4 +1,4 @@
-"""``latbench backends``."""
+"""``latbench plugins``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from latbench.cli.console import print_json, print_table
 
 
 def run(as_json: opt.AsJson = False) -> None:
-    """List the plug-ins: what is available here, and how to get what is not.
+    """List the plug-ins of every kind: what is available here, and how to get what is not.
 
     \b
     Examples:
-      latbench backends
-      latbench backends --json
+      latbench plugins
+      latbench plugins --json
     """
     from latbench import plugins
 
-    kinds = (plugins.BACKENDS, plugins.PREDICTORS, plugins.SPACES, plugins.METERS)
-    rows = [(kind, plugins.status(kind, name)) for kind in kinds for name in plugins.names(kind)]
+    rows = [(kind, plugins.status(kind, name)) for kind in plugins.KINDS for name in plugins.names(kind)]
     if as_json:
         print_json([{"kind": kind.word, **dataclasses.asdict(status)} for kind, status in rows])
         return

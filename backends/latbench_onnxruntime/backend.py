@@ -1,0 +1,177 @@
+"""A session of ONNX Runtime: all graph optimisations, sequential execution, as many threads as asked for."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from latbench.backend import CompileOptions, Device, OperatorTime, check_options
+from latbench.errors import CompileError, ModelError, UsageError
+from latbench.model import Model
+from latbench_onnxruntime import providers
+from latbench_onnxruntime.threads import SPINNING, Threads
+
+_OPTIMIZATION = {
+    # Only "all" may change the memory layout to NCHWc, which makes networks of convolutions about 4 times faster.
+    "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_FALLBACK = ("no", "yes")
+_PROFILED_RUNS = 10
+_KERNEL = "_kernel_time"
+_ERRORS = 3
+onnxruntime.set_default_logger_severity(_ERRORS)
+onnxruntime.disable_telemetry_events()
+
+
+class OnnxRuntimeBackend:
+    """ONNX Runtime on one of its execution providers.
+
+    Options: ``provider=cpu|...``, what the installed build has; ``fallback=no|yes``, whether other providers may run
+    what that one cannot; ``optimization=all|extended|basic|disabled``; ``spinning=yes|no``, whether threads wait awake
+    for the next run. The first value unless given. On a GPU or an NPU, the time is the wall's and includes the
+    transfers of inputs and outputs.
+    """
+
+    name: ClassVar[str] = "onnxruntime"
+
+    def device(self) -> Device:
+        """Return the processor and the version of the runtime."""
+        return providers.described(providers.CPU)
+
+    def device_for(self, options: CompileOptions) -> Device:
+        """Return what the option ``provider`` chooses.
+
+        Raises:
+            UsageError: the installed build has no such provider.
+            PluginError: the provider's device cannot be told.
+        """
+        provider = options.options.get("provider", providers.CPU)
+        providers.check_provider(provider)
+        return providers.described(provider)
+
+    def compile(self, model: Model, options: CompileOptions) -> CompiledSession:
+        """Load the model's ONNX file into a session.
+
+        Raises:
+            UsageError: an unknown option or provider, or another precision than fp32.
+            ModelError: the model has no sample for one of the file's inputs.
+            CompileError: ONNX Runtime refuses the file, or would run it elsewhere than on the provider.
+        """
+        known = {"provider": (), "fallback": _FALLBACK, "optimization": tuple(_OPTIMIZATION), "spinning": SPINNING}
+        check_options(self.name, options.options, known)
+        providers.check_provider(options.options.get("provider", providers.CPU))
+        if options.precision != "fp32":
+            raise UsageError(f"backend {self.name!r} runs fp32, not {options.precision}: leave --precision out")
+        on_cpu = options.options.get("provider", providers.CPU) == providers.CPU
+        return CpuSession(model, options) if on_cpu else CompiledSession(model, options)
+
+
+class CompiledSession:
+    """A session with its inputs bound. One thread on the CPU is the caller's own: its CPU time is the inference's."""
+
+    def __init__(self, model: Model, options: CompileOptions) -> None:
+        self._provider = options.options.get("provider", providers.CPU)
+        alone = options.threads == 1 and self._provider == providers.CPU
+        self.clock = "thread_cpu" if alone else "wall"
+        self._now = time.thread_time_ns if alone else time.perf_counter_ns
+        self._model, self._options = model, options  # the binding reads the inputs' memory
+        self._threads = Threads(options.threads, options.options.get("spinning", "yes"))
+        session = self._session(self._settings())
+        fallback = options.options.get("fallback") == "yes"
+        self._flags = providers.check_assignment(session, self._provider, model, fallback=fallback)
+        self._run, self._binding = session.run_with_iobinding, _binding(session, model)
+
+    def run(self) -> float:
+        """Run one inference and return its seconds."""
+        now, run, binding = self._now, self._run, self._binding
+        self._threads.take_turn()
+        start = now()
+        run(binding)
+        return (now() - start) * 1e-9
+
+    def outputs(self) -> list[NDArray[Any]]:
+        """Return the outputs for the sample inputs."""
+        self._run(self._binding)
+        outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
+        return outputs
+
+    def flags(self) -> tuple[str, ...]:
+        """Return whether other providers than the one asked for run some of the operators."""
+        return self._flags
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the session."""
+        del self._run, self._binding, self._model
+
+    def _settings(self) -> onnxruntime.SessionOptions:
+        settings = onnxruntime.SessionOptions()
+        settings.graph_optimization_level = _OPTIMIZATION[self._options.options.get("optimization", "all")]
+        self._threads.configure(settings)
+        return settings
+
+    def _session(self, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+        data, told = self._model.onnx, providers.arguments(self._provider, self._options.threads)
+        if self._provider != providers.CPU:
+            settings.add_session_config_entry(providers.TELL_ASSIGNMENT, "1")
+        try:
+            chosen = [(providers.installed()[self._provider], told)]
+            return onnxruntime.InferenceSession(data, settings, providers=chosen, enable_fallback=False)
+        except Exception as error:  # ONNX Runtime's errors share no other base
+            raise CompileError(f"ONNX Runtime refuses {self._model.name}: {error}") from error
+
+
+class CpuSession(CompiledSession):
+    """A session on the CPU's own kernels. Other providers fuse operators, and do not time them where they run."""
+
+    def operator_times(self) -> list[OperatorTime]:
+        """Profile another session of the same model; a node's name says which operator of the file it comes from."""
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self._settings()
+            settings.enable_profiling = True
+            settings.profile_file_prefix = str(Path(folder, "profile"))
+            session = self._session(settings)
+            binding = _binding(session, self._model)
+            for _ in range(1 + _PROFILED_RUNS):
+                session.run_with_iobinding(binding)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        microseconds: dict[tuple[str, str], list[float]] = {}
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+                key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
+                microseconds.setdefault(key, []).append(event["dur"])
+        return [OperatorTime(*key, _per_run(times) * 1e-3) for key, times in microseconds.items()]
+
+
+def _per_run(times: list[float]) -> float:
+    """Return the median time of a run without the first, a warm-up; what stands in a loop is called often in each."""
+    calls = len(times) // (1 + _PROFILED_RUNS)
+    return median(sum(times[run * calls : (run + 1) * calls]) for run in range(1, 1 + _PROFILED_RUNS))
+
+
+def _binding(session: onnxruntime.InferenceSession, model: Model) -> onnxruntime.IOBinding:
+    binding = session.io_binding()
+    for value in session.get_inputs():
+        if value.name not in model.inputs:
+            raise ModelError(
+                f"{model.name} has no sample for its input {value.name!r}: give --input {value.name}:SHAPE:DTYPE"
+            )
+        binding.bind_cpu_input(value.name, model.inputs[value.name])
+    for value in session.get_outputs():
+        binding.bind_output(value.name)
+    return binding

@@ -1,0 +1,38 @@
+"""A line on an expanded encoding as a torch module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from latbench.prediction.few_samples.expansion import Expansion
+
+
+class LineModule(nn.Module):
+    """Encodings ``(..., columns)``, relaxed ones too, to ``coef · expanded + intercept`` ``(...)``; in float32.
+
+    A product of relaxed columns is the expected product of columns that are drawn independently.
+
+    Args:
+        expansion: appends the products of columns.
+        coef: what each expanded column adds ``(expanded_width,)``.
+        intercept: the prediction for an encoding of zeros.
+    """
+
+    def __init__(self, expansion: Expansion, coef: NDArray[Any], intercept: float) -> None:
+        super().__init__()
+        self.has_products = len(expansion.products) > 0
+        self.register_buffer("products", torch.tensor(expansion.products))
+        self.register_buffer("coef", torch.tensor(coef, dtype=torch.float32))
+        self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
+
+    def forward(self, encoding: Tensor) -> Tensor:
+        """Return the line's predictions ``(...)``."""
+        if self.has_products:
+            factors = pad(encoding, (0, 1), value=1.0)[..., self.get_buffer("products")]
+            encoding = torch.cat([encoding, factors.prod(dim=-1)], dim=-1)
+        return encoding @ self.get_buffer("coef") + self.get_buffer("intercept")

@@ -1,0 +1,240 @@
+"""alphas -> relaxed encoding -> differentiable predictor -> penalty: what a search adds to its loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from latbench.errors import ShapeError, UsageError
+from latbench.space import Relaxable
+
+if TYPE_CHECKING:
+    from latbench.space import Encoder, Relaxation
+
+Penalty = Literal["linear", "hinge"]
+
+TensorLike = Tensor | NDArray[Any] | Sequence[float]
+
+WEIGHTS_TOLERANCE = 1e-4
+"""How far the sum of sub-graphs' weights may be from 1: a softmax in half precision is that exact."""
+
+
+class SpacePredictor(Protocol):
+    """A predictor with its space and its unit, such as `latbench.prediction.trained.TrainedPredictor`."""
+
+    @property
+    def space(self) -> Encoder[Any]:
+        """The space whose encodings it takes."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """The unit of what it predicts, ``"ms"``."""
+        ...
+
+    def module(self) -> nn.Module:
+        """Return the differentiable form: encodings ``(..., columns)`` to ``(...)`` in `unit`.
+
+        Raises:
+            TypeError: the predictor has none; the message says what to use instead.
+        """
+        ...
+
+
+class LatencyLoss(nn.Module):
+    """A penalty, without a unit, on what a predictor predicts for alphas or for the encodings that a loop runs.
+
+    ``"linear"`` is ``weight * expected / target``. Without a target the predictor's value at uniform alphas takes its
+    place, so that a weight means the same on every device. ``"hinge"`` is ``weight * relu(expected / target - 1)``:
+    it has a gradient above the target only. Whatever the predictor predicts is penalised; energy works like latency.
+
+    Called with alphas, it is ``of(relaxation.expected(alphas, temperature=temperature))``. A loop that runs hard gates,
+    some sub-graphs or exits with probabilities bills with `of` the encodings that it runs: one encoding is what runs
+    and what is billed.
+
+    The predictor is copied, frozen and kept in evaluation mode: `parameters` is empty, so no optimiser can reach it,
+    while ``to``, ``double`` and ``cuda`` move it. Alphas may have another precision or device: the penalty is computed
+    in the predictor's and comes back on the alphas' device, in float32 at least. On one device nothing is copied.
+
+    Args:
+        predictor: a fitted differentiable predictor, as `latbench.fit` and `latbench.load_predictor` return it.
+        weight: factor of the penalty, at least 0.
+        target: what the architecture may take, in the predictor's unit; the hinge needs one.
+        penalty: ``"linear"`` or ``"hinge"``.
+        temperature: of the relaxation (`latbench.space.Relaxation`). A search may lower it as it goes, so that
+            the expected value approaches that of the derived architecture.
+        relaxation: what the alphas mean; None for the space's own, if it has one.
+
+    Raises:
+        TypeError: the predictor is not differentiable.
+        UsageError: `predictor` is not one, the penalty is unknown, a hinge has no target, a target or temperature is
+            not positive, or the weight is negative; without a target, also a space without relaxation, or a predictor
+            whose value at uniform alphas is not positive.
+    """
+
+    def __init__(
+        self,
+        predictor: SpacePredictor,
+        *,
+        weight: float = 1.0,
+        target: float | None = None,
+        penalty: Penalty = "linear",
+        temperature: float = 1.0,
+        relaxation: Relaxation[Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_predictor(predictor)
+        if penalty not in get_args(Penalty):
+            raise UsageError(f"no penalty named {penalty!r}: choose one of {', '.join(get_args(Penalty))}")
+        if penalty == "hinge" and target is None:
+            raise UsageError(f"a hinge penalty needs a target: LatencyLoss(..., target=<{predictor.unit}>)")
+        for name, value in (("target", target), ("temperature", temperature)):
+            if value is not None and not (_is_finite(value) and value > 0):
+                raise UsageError(f"{name} is {value!r}: give a positive number")
+        if not (_is_finite(weight) and weight >= 0):
+            raise UsageError(f"weight is {weight!r}: give a number that is at least 0")
+        self.space = predictor.space
+        self.unit = predictor.unit
+        self.weight = weight
+        self.target = target
+        self.penalty = penalty
+        self.temperature = temperature
+        self.relaxation = _relaxation_of(self.space) if relaxation is None else relaxation
+        if self.relaxation is None and target is None:
+            raise UsageError(
+                f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: give a target, "
+                f"target=<{self.unit}>, to bill encodings with of(encoding), or give relaxation="
+            )
+        self.predictor = _frozen(predictor.module()).eval()
+        self.reference = target if target is not None else self._value_at_uniform_alphas()
+
+    def expected(self, alphas: Sequence[Tensor]) -> Tensor:
+        """Return the prediction at the expected encoding of alphas, a scalar in `unit`.
+
+        Raises:
+            ShapeError: the alphas do not have the relaxation's `shapes`.
+            UsageError: the space has no relaxation.
+        """
+        return self.value(self._relaxed(alphas))
+
+    def value(self, encoding: TensorLike, weights: TensorLike | None = None) -> Tensor:
+        """Return the prediction for encodings, a scalar in `unit`; see `of`."""
+        columns = len(self.space.columns)
+        encoding = torch.as_tensor(encoding)  # space.encode() gives arrays
+        if encoding.ndim not in (1, 2) or encoding.shape[-1] != columns or not encoding.numel():
+            raise ShapeError(
+                f"encodings of this space have the shape ({columns},) or (k, {columns}), not {tuple(encoding.shape)}"
+            )
+        precise = encoding.to(torch.promote_types(encoding.dtype, torch.float32))
+        numbers = (buffer for buffer in self.predictor.buffers() if buffer.is_floating_point())
+        placed = next((precise.to(buffer) for buffer in numbers), precise)
+        values: Tensor = self.predictor(placed).to(precise)
+        if weights is not None:
+            return (_checked_weights(torch.as_tensor(weights), encoding).to(values) * values).sum()
+        return values.mean() if encoding.ndim == 2 else values
+
+    def of(self, encoding: TensorLike, weights: TensorLike | None = None) -> Tensor:
+        """Return the penalty of what a loop runs, a scalar.
+
+        Args:
+            encoding: ``(columns,)`` hard gates or a relaxed encoding, or ``(k, columns)`` for k sub-graphs, whose mean
+                is billed; also as an array. Gradients reach a tensor.
+            weights: how often each of k sub-graphs runs ``(k,)``, each at least 0 with sum 1, such as the
+                probabilities of early exits. Gradients reach them too.
+
+        Raises:
+            ShapeError: the encodings have another width, or there is not one weight for each.
+            UsageError: a weight is negative, or their sum is not 1.
+        """
+        ratio = self.value(encoding, weights) / self.reference
+        return self.weight * (torch.relu(ratio - 1) if self.penalty == "hinge" else ratio)
+
+    def forward(self, alphas: Sequence[Tensor]) -> Tensor:
+        """Return the penalty of alphas, a scalar.
+
+        Raises:
+            ShapeError: the alphas do not have the relaxation's `shapes`.
+            UsageError: the space has no relaxation.
+        """
+        return self.of(self._relaxed(alphas))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode: a predictor with dropout must not add noise to the search."""
+        return super().train(False)
+
+    def _relaxed(self, alphas: Sequence[Tensor]) -> Tensor:
+        if self.relaxation is None:
+            raise UsageError(
+                f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: bill encodings with "
+                "of(encoding), or give LatencyLoss(..., relaxation=)"
+            )
+        precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in map(torch.as_tensor, alphas)]
+        return self.relaxation.expected(precise, temperature=self.temperature)
+
+    def _value_at_uniform_alphas(self) -> float:
+        assert self.relaxation is not None
+        with torch.no_grad():
+            value = float(self.expected([torch.zeros(shape) for shape in self.relaxation.shapes]))
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(
+                f"the predictor expects {value:.4g} {self.unit} at uniform alphas, and no penalty can be relative to "
+                f"that: give a target, LatencyLoss(..., target=<{self.unit}>)"
+            )
+        return value
+
+
+def _relaxation_of(space: Encoder[Any]) -> Relaxation[Any] | None:
+    return space.relaxation() if isinstance(space, Relaxable) else None
+
+
+def _name(space: Encoder[Any]) -> str:
+    return str(getattr(space, "name", type(space).__name__))
+
+
+def _check_predictor(predictor: Any) -> None:
+    if isinstance(predictor, str | os.PathLike):
+        path = os.fspath(predictor)
+        raise UsageError(f"LatencyLoss takes a predictor, not a path: LatencyLoss(latbench.load_predictor({path!r}))")
+    if not all(hasattr(predictor, name) for name in ("space", "unit", "module")):
+        raise UsageError(
+            f"{type(predictor).__name__!r} is not a predictor with a space, a unit and a module(): "
+            "fit one with latbench.fit, or load one with latbench.load_predictor"
+        )
+
+
+def _checked_weights(weights: Tensor, encoding: Tensor) -> Tensor:
+    if encoding.ndim != 2 or weights.shape != encoding.shape[:1]:
+        raise ShapeError(
+            f"weights of the shape {tuple(weights.shape)} for encodings of the shape {tuple(encoding.shape)}: "
+            "give one weight for each row"
+        )
+    if not weights.is_meta:
+        lowest, total = float(weights.detach().min()), float(weights.detach().double().sum())
+        if not (lowest >= 0 and abs(total - 1) <= WEIGHTS_TOLERANCE):
+            raise UsageError(
+                f"the weights of the encodings sum to {total:.6g} and the lowest is {lowest:.6g}: "
+                "give probabilities, each at least 0, that sum to 1"
+            )
+    return weights
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """Return a copy whose parameters are buffers."""
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            delattr(part, name)
+            part.register_buffer(name, parameter.detach())
+    return module

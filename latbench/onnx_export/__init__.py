@@ -17,8 +17,22 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latbench.errors import ModelError, first_line
-from latbench.onnx_export import activations, attention, elementwise, layers, pooling, shaping  # noqa: F401 - they register
+from latbench.errors import first_line
+from latbench.onnx_export import (  # noqa: F401 - they register
+    activations,
+    attention,
+    elementwise,
+    indexing,
+    layers,
+    normalisation,
+    pooling,
+    products,
+    recurrent,
+    reductions,
+    resizing,
+    shaping,
+)
+from latbench.onnx_export.fallback import write_with_torch
 from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.protobuf import serialise
 from latbench.onnx_export.validity import fault
@@ -34,8 +48,8 @@ class FallbackWarning(UserWarning):
 def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], *, direct: bool = True) -> bytes:
     """Write a module as an ONNX file for inputs of these shapes.
 
-    A module with an operator that the direct writer does not know is written by `torch.onnx.export`, with a
-    `FallbackWarning` that names the operator.
+    What the direct writer does not know, or writes wrongly, is written by `torch.onnx.export`, with a
+    `FallbackWarning` that says why. The module is left as it was.
 
     Args:
         module: in eval mode; its output is a tensor, or tuples and dicts of tensors.
@@ -71,22 +85,7 @@ def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> by
         graph.write_input(node, name)
     for node in traced.nodes:
         graph.write(node)
-    return serialise(graph, traced)
-
-
-def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], reason: str) -> bytes:
-    if importlib.util.find_spec("onnxscript") is None:
-        raise ModelError(f"{reason}, and torch.onnx.export needs 'onnxscript': pip install onnxscript")
-    samples = tuple(torch.from_numpy(value) for value in inputs.values())
-    with warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")  # its own deprecations: the user cannot mend them
-        try:
-            program = torch.onnx.export(module, samples, input_names=list(inputs), dynamo=True, verbose=False)
-        except Exception as error:  # torch.export raises what the module raises
-            raise ModelError(
-                f"{type(module).__name__} cannot be written as ONNX "
-                f"({reason}; torch.onnx.export: {first_line(error)}): measure it on a backend that runs modules"
-            ) from error
-    assert program is not None
-    data: bytes = program.model_proto.SerializeToString()
+    data = serialise(graph, traced)
+    if reason := fault(data):
+        raise UnknownOperatorError(f"the file that latbench wrote for {type(module).__name__} is not valid ({reason})")
     return data

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from latbench.onnx_export.elementwise import choose, clip, operand
 from latbench.onnx_export.graph import Graph, Input, element_type, homes, writes
@@ -18,20 +17,14 @@ from latbench.tracing import Node
 
 @writes(F.relu6)
 def relu6(graph: Graph, x: Node, inplace: bool = False) -> Any:
-    return clamp(graph, x, 0, 6)
+    """Write a ReLU that is cut off at 6."""
+    return clip(graph, x, 0, 6, x.dtype)
 
 
 @writes(F.hardtanh)
 def hardtanh(graph: Graph, x: Node, min_val: float = -1, max_val: float = 1, inplace: bool = False) -> Any:
     """Write a clamp; `torch.nn.ReLU6` calls this too."""
-    return clamp(graph, x, min_val, max_val)
-
-
-@writes(torch.clamp, Tensor.clamp, torch.clip, Tensor.clip)
-def clamp(graph: Graph, x: Node, min: float | None = None, max: float | None = None) -> Any:
-    if min is None or not isinstance(max, int | float | None):
-        raise UnknownOperatorError
-    return graph.add("Clip", x, graph.scalar(min, x.dtype), None if max is None else graph.scalar(max, x.dtype))
+    return clip(graph, x, min_val, max_val, x.dtype)
 
 
 @writes(F.leaky_relu)
@@ -170,7 +163,7 @@ def glu(graph: Graph, x: Node, dim: int = -1) -> Any:
 
 @writes(F.dropout)
 def dropout(graph: Graph, x: Node, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    """Leave a dropout out; one that also drops in eval mode is not supported."""
-    if training and p > 0:
-        raise UnknownOperatorError
-    return graph.name(x)
+    """Write a dropout that drops, without ONNX's operator, which runtimes leave out."""
+    drawn = graph.add("RandomUniform", shape=tuple(x.shape), dtype=element_type(torch.float32))
+    kept = graph.add("GreaterOrEqual", drawn, graph.scalar(p, torch.float32))
+    return choose(graph, kept, graph.add("Mul", x, graph.scalar(1 / max(1 - p, 1e-9), x.dtype)), 0.0, x.dtype)

@@ -1,4 +1,4 @@
-"""Writers of the operators that work element by element, of reductions, and of what does nothing in eval mode."""
+"""Writers of the operators that work element by element, and of casts and choices."""
 
 from __future__ import annotations
 
@@ -112,9 +112,12 @@ def arithmetic(kind: str, graph: Graph, x: Any, y: Any, *, alpha: float = 1) -> 
 
 
 def comparison(kind: str, graph: Graph, x: Any, y: Any) -> Any:
-    left, right = (value if isinstance(value, int | float) else torch.empty(1, dtype=value.dtype) for value in (x, y))
-    dtype = torch.result_type(left, right)
-    return graph.add(kind, operand(graph, x, dtype), operand(graph, y, dtype))
+    """Write a comparison of two tensors or numbers."""
+    dtype = _common(x, y)
+    if dtype == torch.bool and kind != "Equal":
+        dtype = torch.int32
+    working = torch.int32 if dtype in _SMALL else dtype
+    return graph.add(kind, operand(graph, x, working), operand(graph, y, working))
 
 
 def _common(*values: Any) -> torch.dtype:
@@ -126,8 +129,10 @@ def _common(*values: Any) -> torch.dtype:
     return torch.result_type(left, right)
 
 
-def reduction(kind: str, graph: Graph, x: Node, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Any:
-    return graph.add(kind, x, axes=_axes(x, dim), keepdims=int(keepdim))
+@writes(*homes("ne", "not_equal"), operator.ne, Tensor.__ne__)
+def not_equal(graph: Graph, x: Any, y: Any) -> Any:
+    """Write a comparison that has no operator of its own."""
+    return graph.add("Not", comparison("Equal", graph, x, y))
 
 
 def logic(kind: str, graph: Graph, x: Any, y: Any) -> Any:
@@ -140,14 +145,20 @@ def flags(graph: Graph, x: Any) -> Input:
     return operand(graph, x, torch.bool)
 
 
-@writes(torch.matmul, Tensor.matmul, operator.matmul, torch.bmm, Tensor.bmm, torch.mm, Tensor.mm)
-def matmul(graph: Graph, x: Input, y: Input) -> Any:
-    return graph.add("MatMul", x, y)
+@writes(*homes("logical_not"))
+def logical_not(graph: Graph, x: Any) -> Any:
+    """Write a negation of flags."""
+    return graph.add("Not", flags(graph, x))
 
 
-@writes(torch.einsum)
-def einsum(graph: Graph, equation: str, *tensors: Any) -> Any:
-    return graph.add("Einsum", *tensors, equation=equation)
+@writes(*homes("bitwise_not"), operator.invert)
+def bitwise_not(graph: Graph, x: Node) -> Any:
+    """Write ``~x``: of flags their negation, of a signed integer ``-x - 1``."""
+    if x.dtype == torch.bool:
+        return graph.add("Not", x)
+    minus = compute(graph, "Mul", x, -1, dtype=torch.int32 if x.dtype in _SMALL else x.dtype)
+    working = torch.int32 if x.dtype in _SMALL else x.dtype
+    return graph.cast(graph.add("Sub", minus, graph.scalar(1, working)), x.dtype)
 
 
 def bitwise(kind: str, graph: Graph, x: Any, y: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -16,10 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latbench.errors import ModelError
+from latbench.errors import ModelError, first_line
 from latbench.tracing.keeping import Keepsake
-
-_COLOURS = re.compile(r"\x1b?\[\d+m")
 
 
 def write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], reason: str) -> bytes:
@@ -90,11 +87,6 @@ def _reads_inputs(model: Any) -> bool:
             wanted.update(node.input)
             wanted.update(name for inner in node.attribute for part in inner.g.node for name in part.input)
     return bool(wanted & inputs) or not inputs
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, without terminal colours."""
-    return _COLOURS.sub("", str(error).strip().partition("\n")[0]) or type(error).__name__
 
 
 def cause(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import helper
 from torch import nn
@@ -100,8 +100,9 @@ class Graph:
         """
         self.node = node
         try:
-            self._results[node] = WRITERS[node.function](self, *node.args, **node.kwargs)
-        except Exception as error:  # a writer may raise anything on arguments that it does not know
+            args, kwargs = positional(WRITERS[node.function], node)
+            self._results[node] = WRITERS[node.function](self, *args, **kwargs)
+        except Exception as error:  # a writer fails in its own way on arguments that it does not know
             function = torch.overrides.resolve_name(node.function) or repr(node.function)
             raise UnknownOperatorError(f"no ONNX writer for {function} in module {self.path(node)!r}") from error
 

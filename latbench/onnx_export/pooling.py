@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from latbench.onnx_export.graph import Array, Graph, UnknownOperatorError, numpy_dtype, writes
 from latbench.onnx_export.layers import Ints, per_dimension, unbatched
@@ -59,13 +60,14 @@ def _average_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    kernel, strides, pads = _windows(batched(x, dimensions), kernel_size, stride, padding)
-    ends = _end_padding(graph.node.shape, x.shape, kernel, strides, pads, (1,) * dimensions)
-    # Windows that ceil_mode lets reach past the padding average only what is inside: no ONNX attribute says that.
-    if divisor_override is not None or (count_include_pad and ends != pads):
-        raise UnknownOperatorError
-    return graph.add(
-        "AveragePool",
+    kernel, strides, pads = _windows(dimensions, kernel_size, stride, padding)
+    sizes, output = x.shape[-dimensions:], graph.node.shape[-dimensions:]
+    ends = _end_padding(output, sizes, kernel, strides, pads, (1,) * dimensions)
+    # Windows that ceil_mode lets hang over the padding count only what is inside it, and a divisor counts as it likes:
+    # no ONNX attribute says that. Every window's own count is a constant.
+    plain = divisor_override is None and not (count_include_pad and ends != pads)
+    found = unbatched(
+        graph,
         x,
         dimensions,
         "AveragePool",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 
 from latbench.onnx_export.graph import WRITERS, Graph, UnknownOperatorError, writes
 from latbench.tracing import Node
@@ -51,11 +51,12 @@ def interpolate(
     row = len(before) == 3
     value = graph.add("Reshape", x, graph.integers(*before[:2], 1, before[2])) if row else x
     wanted = (*after[:2], 1, after[2]) if row else tuple(after)
-    given = None if recompute_scale_factor or align_corners else scale_factor
-    if given is None:
+    factors = [scale_factor] * (len(before) - 2) if isinstance(scale_factor, int | float) else scale_factor
+    # Sizes say the same wherever the factors are theirs to the last bit.
+    exact = factors is None or all(a == b * f for a, b, f in zip(after[2:], before[2:], factors, strict=True))
+    if exact or recompute_scale_factor or align_corners:
         resized = graph.add("Resize", value, "", "", graph.integers(*wanted), **attributes)
     else:
-        factors = [given] * (len(before) - 2) if isinstance(given, int | float) else list(given)
         scales = (1.0, 1.0, *((1.0,) if row else ()), *factors)
         resized = graph.add("Resize", value, "", _scales(graph, scales), **attributes)
     return graph.add("Reshape", resized, graph.integers(*after)) if row else resized

@@ -50,6 +50,7 @@ def transpose(graph: Graph, x: Node, dim0: int, dim1: int) -> Any:
 
 @writes(Tensor.mT.__get__, Tensor.mH.__get__, *homes("adjoint"))  # type: ignore[attr-defined]
 def transpose_last(graph: Graph, x: Node) -> Any:
+    """Write the transpose of matrices."""
     return transpose(graph, x, -2, -1)
 
 
@@ -72,7 +73,10 @@ def movedim(graph: Graph, x: Node, source: Any, destination: Any) -> Any:
 
 @writes(*homes("cat", "concat", "concatenate"))
 def cat(graph: Graph, tensors: Any, dim: int = 0) -> Any:
-    return graph.add("Concat", *tensors, axis=dim)
+    """Write a concatenation; torch passes over empty vectors beside tensors of more dimensions."""
+    dtype = graph.node.dtype
+    parts = [tensor for tensor in tensors if len(tensor.shape) == len(graph.node.shape)]
+    return graph.add("Concat", *(operand(graph, part, dtype) for part in parts), axis=dim)
 
 
 @writes(*homes("stack"))
@@ -128,8 +132,24 @@ def select(graph: Graph, x: Node, dim: int, index: int) -> Any:
     return graph.add("Reshape", cut, graph.integers(*graph.node.shape))
 
 
-@writes(Tensor.expand, Tensor.expand_as, torch.broadcast_to, Tensor.broadcast_to)
-def expand(graph: Graph, x: Node, *_: Any) -> Any:
+@writes(*homes("diagonal"))
+def diagonal(graph: Graph, x: Node, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """Write a diagonal, as the last dimension."""
+    rank = len(x.shape)
+    dim1, dim2 = dim1 % rank, dim2 % rank
+    others = [axis for axis in range(rank) if axis not in (dim1, dim2)]
+    rows, columns = x.shape[dim1], x.shape[dim2]
+    flat = [x.shape[axis] for axis in others]
+    turned = graph.add("Transpose", x, perm=(*others, dim1, dim2))
+    places = np.arange(rows * columns).reshape(rows, columns).diagonal(offset)
+    key = ("diagonal", rows, columns, offset)
+    merged = graph.add("Reshape", turned, graph.integers(*flat, rows * columns))
+    return graph.add("Gather", merged, graph.once(key, "", places.copy), axis=len(flat))
+
+
+@writes(*homes("expand", "expand_as", "broadcast_to"))
+def expand(graph: Graph, x: Node, *_: Any, **__: Any) -> Any:
+    """Write a broadcast to a larger shape."""
     return graph.add("Expand", x, graph.integers(*graph.node.shape))
 
 
@@ -211,14 +231,30 @@ def pad(graph: Graph, x: Node, pad: Any, mode: str = "constant", value: float | 
     return graph.cast(padded, x.dtype) if flags else padded
 
 
-@writes(torch.where, Tensor.where)
-def where(graph: Graph, condition: Node, x: Any, y: Any) -> Any:
-    dtype = graph.node.dtype
-    return graph.add("Where", condition, operand(graph, x, dtype), operand(graph, y, dtype))
+def _circular(graph: Graph, x: Node, pad: Any) -> Any:
+    value: Any = x
+    shape = list(x.shape)
+    for index in range(len(pad) // 2):
+        before, after, axis = pad[2 * index], pad[2 * index + 1], len(shape) - 1 - index
+        size = shape[axis]
+        if min(before, after) < 0:
+            raise UnknownOperatorError
+        ends = [(size - before, size), (0, size), (0, after)]
+        parts = [
+            graph.add("Slice", value, *(graph.integers(v) for v in (start, end, axis)))
+            for start, end in ends
+            if end > start
+        ]
+        value = graph.add("Concat", *parts, axis=axis)
+        shape[axis] = size + before + after
+    return value
 
 
 @writes(F.pixel_shuffle)
 def pixel_shuffle(graph: Graph, x: Node, upscale_factor: int) -> Any:
+    """Write a move of channels into space."""
+    if len(x.shape) != 4:
+        raise UnknownOperatorError
     return graph.add("DepthToSpace", x, blocksize=upscale_factor, mode="CRD")
 
 

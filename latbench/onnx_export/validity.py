@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx
 
+from latbench.errors import first_line
+
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes of the largest message that protobuf reads."""
 
@@ -15,5 +17,5 @@ def fault(data: bytes) -> str:
     try:
         onnx.checker.check_model(data, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        return " ".join(str(error).split())[:200]
+        return first_line(error)
     return ""

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own convention
+import torch.nn.functional as F
 from torch import Tensor
 from torch._ops import OpOverload
 

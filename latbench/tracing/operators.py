@@ -147,8 +147,9 @@ _WITHOUT_EFFECT = {"inplace", "training", "momentum", "eps", "_stacklevel"}
 
 
 @cache
-def _argument_names() -> Mapping[Any, tuple[str, ...]]:
-    # Most torch functions are built in and have no signature; these stand-ins have one.
+def argument_names() -> Mapping[Any, tuple[str, ...]]:
+    """Return the names of the arguments of torch's functions and methods."""
+    # Most of torch's functions are built in and have no signature; these stand-ins for them do.
     stand_ins = torch.overrides.get_testing_overrides()
     return {function: tuple(inspect.signature(stand_in).parameters) for function, stand_in in stand_ins.items()}
 

@@ -37,6 +37,7 @@ from latbench.onnx_export.graph import Graph, UnknownOperatorError, writes
 from latbench.onnx_export.protobuf import serialise
 from latbench.onnx_export.validity import fault
 from latbench.tracing import trace
+from latbench.tracing.garbage import collections_paused
 
 __all__ = ["FallbackWarning", "Graph", "UnknownOperatorError", "export_onnx", "writes"]
 
@@ -63,7 +64,8 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], 
     reason = f"the file that latbench wrote for {type(module).__name__} computes something else"
     if direct:
         try:
-            return _write(module, inputs)
+            with collections_paused():
+                return _write(module, inputs)
         except UnknownOperatorError as error:
             reason = str(error)
     warnings.warn(
@@ -86,6 +88,6 @@ def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> by
     for node in traced.nodes:
         graph.write(node)
     data = serialise(graph, traced)
-    if reason := fault(data):
+    if reason := fault(data, traced):
         raise UnknownOperatorError(f"the file that latbench wrote for {type(module).__name__} is not valid ({reason})")
     return data

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latbench.tracing.calls import VIEWS
-from latbench.tracing.keeping import Keepsake, tensors_in
+from latbench.tracing.garbage import collections_paused
+from latbench.tracing.keeping import Keepsake
 from latbench.tracing.memory import viewed, written
-from latbench.tracing.nodes import Node, Spec, Trace, TraceError
+from latbench.tracing.nodes import Node, Spec, Trace, TraceError, tensors_in
 from latbench.tracing.recorder import Recorder
 from latbench.tracing.specs import spec_of
 
@@ -37,9 +38,9 @@ def trace(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> Tra
             watched (in threads, in compiled code, on another device).
         Exception: whatever the module raises when it meets a tensor without values.
     """
-    keepsake = Keepsake(module)
     recorder = Recorder()
-    with torch.random.fork_rng(devices=[]):
+    with collections_paused(), torch.random.fork_rng(devices=[]):
+        keepsake = Keepsake(module)
         try:
             values = [recorder.add_input(_spec(value)) for value in inputs.values()]
             with torch.no_grad(), recorder:
@@ -48,6 +49,7 @@ def trace(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> Tra
             _refuse_state(keepsake, recorder)
         finally:
             keepsake.restore()
+            recorder.forget()
     if recorder.trace.outputs and not recorder.trace.depends_on_inputs():
         raise TraceError("its outputs do not depend on its inputs")
     recorder.trace.drop_unused(_WITHOUT_WORK)
@@ -83,6 +85,8 @@ def _refuse_state(keepsake: Keepsake, recorder: Recorder) -> None:
     """Refuse a module that computes with what its last call left behind, and leaves something for the next one."""
     if name := keepsake.written():
         raise TraceError(f"it writes into {name!r}, which it keeps")
-    for name, value in keepsake.replaced():
-        if any(id(tensor) in recorder.used for tensor in tensors_in(value)):
+    replaced = list(keepsake.replaced())
+    used = recorder.used | recorder.trace.constants() if replaced else set()
+    for name, value in replaced:
+        if any(id(tensor) in used for tensor in tensors_in(value)):
             raise TraceError(f"it computes with {name!r}, which it keeps from call to call")

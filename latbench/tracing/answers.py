@@ -54,10 +54,14 @@ def _getters() -> Iterator[Any]:
 _METHODS = (
     *("size", "dim", "ndimension", "stride", "is_contiguous", "numel", "nelement", "element_size", "storage_offset"),
     *("is_floating_point", "is_complex", "is_signed", "is_inference", "is_conj", "is_neg", "is_same_size", "__len__"),
-    *("result_type", "get_device", "is_set_to"),
+    *("result_type", "get_device"),
 )
 _QUESTIONS = [getattr(home, name) for name in _METHODS for home in (Tensor, torch) if hasattr(home, name)]
 ANSWERS.update({question: _asking(question) for question in (*_getters(), *_QUESTIONS)})
+
+PURE = frozenset({Tensor.size, Tensor.dim, Tensor.shape.__get__, Tensor.dtype.__get__, Tensor.ndim.__get__})  # type: ignore[attr-defined]
+"""The commonest questions: what they are asked of is all the same."""
+
 ANSWERS |= {
     # What a forward pass creates beside its input has values: it cannot be on the meta device.
     Tensor.device.__get__: _saying(torch.device("cpu")),

@@ -10,6 +10,7 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Iterator
+from functools import cached_property
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -40,43 +41,57 @@ class Keepsake:
     def __init__(self, module: nn.Module) -> None:
         self._notes: list[tuple[Any, Any, _Path]] = []
         self._tensors: list[tuple[Tensor, int, _Path]] = []
+        self._module = module
+        self._held: list[Tensor] = []
+        """The buffers of modules; what writes into a parameter is a call that everybody sees."""
         self._seen: set[int] = set()
         waiting: list[tuple[Any, _Path]] = [(module, ())]  # type: ignore[list-item]
         while waiting:
             item, path = waiting.pop()
             if id(item) not in self._seen:
                 self._seen.add(id(item))
-                waiting += self._note(item, path)
+                note = self._note_module if isinstance(item, nn.Module) else self._note
+                waiting += note(item, path)
+        self._versions = _versions(self._held)
 
     def written(self) -> str:
         """Return the name of a tensor that was written since; empty if none was."""
+        if self._versions != _versions(self._held):
+            pairs = zip(self._held, self._versions, strict=True)
+            return self._name_of(next(tensor for tensor, version in pairs if _version(tensor) != version))
         found = (path for tensor, version, path in self._tensors if _version(tensor) != version)
         return next(map(_name, found), "")
 
+    def _name_of(self, wanted: Tensor) -> str:
+        for path, module in self._module.named_modules():
+            for name, tensor in module._buffers.items():
+                if tensor is wanted:
+                    return f"{path}.{name}" if path else name
+        return "a tensor"
+
     def replaced(self) -> Iterator[tuple[str, Any]]:
         """Yield the names of attributes and items that are another object since, with what they were."""
-        for container, before, path in self._changed():
+        for container, before, path in self._changed:
             now = dict(_items(container))
             for key, value in _items(before):
                 if now.get(key, self) is not value:
                     yield _name((path, key)), value
 
     def restore(self) -> None:
-        """Put everything back in its place."""
-        for container, before, _ in self._changed():
+        """Put everything back in its place, once and for all."""
+        for container, before, _ in self._changed:
             container.clear()
             if isinstance(container, dict | set):
                 container.update(before)
             else:
                 container.extend(before)
 
+    @cached_property
     def _changed(self) -> list[tuple[Any, Any, _Path]]:
         return [note for note in self._notes if (note[0] or note[1]) and not _unchanged(note[0], note[1])]
 
     def _note(self, item: Any, path: _Path) -> list[tuple[Any, _Path]]:
         """Note what something is now; return what it holds."""
-        if isinstance(item, nn.Module):
-            return self._note_module(item, path)
         if isinstance(item, Tensor):
             self._tensors.append((item, _version(item), path))
             return []
@@ -92,23 +107,16 @@ class Keepsake:
     def _note_module(self, module: nn.Module, path: _Path) -> list[tuple[Any, _Path]]:
         if isinstance(module, torch.jit.ScriptModule):
             return [(tensor, (path, "")) for tensor in (*module.parameters(), *module.buffers())]
-        attributes = vars(module)
+        attributes = module.__dict__
         self._notes.append((attributes, attributes.copy(), path))
-        held = [(value, (path, key)) for name in _HELD for key, value in attributes[name].items() if value is not None]
+        if attributes["_buffers"]:
+            self._held += [tensor for tensor in attributes["_buffers"].values() if tensor is not None]
+        held = [(child, (path, key)) for key, child in attributes["_modules"].items() if child is not None]
         if type(module).__module__.startswith("torch.nn."):
             return held  # torch's own layers set nothing, though hooks may set something on them
         self._notes += [(attributes[name], attributes[name].copy(), path) for name in _HELD]
         own = attributes.keys() - _BASE
         return held + [(value, (path, key)) for key in own if type(value := attributes[key]) not in _PLAIN]
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors in tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from tensors_in(item)
 
 
 def _items(container: Any) -> Iterator[tuple[Any, Any]]:
@@ -119,7 +127,7 @@ def _unchanged(container: Any, before: Any) -> bool:
     if len(container) != len(before):
         return False
     if isinstance(container, dict):
-        return all(map(operator.is_, container.values(), before.values())) and all(map(operator.eq, container, before))
+        return all(map(operator.is_, container.values(), before.values())) and list(container) == list(before)
     return bool(container == before) if isinstance(container, set) else all(map(operator.is_, container, before))
 
 
@@ -129,6 +137,13 @@ def _name(path: _Path) -> str:
         path, key = path
         parts.append(str(key))
     return ".".join(reversed(parts))
+
+
+def _versions(tensors: list[Tensor]) -> list[int]:
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return list(map(_version, tensors))
 
 
 def _version(tensor: Tensor) -> int:

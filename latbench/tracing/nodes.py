@@ -22,6 +22,19 @@ class Spec(NamedTuple):
     stride: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """What calls share that are equal in function, shapes, dtypes and plain arguments: one object for all of them.
+
+    Args:
+        spec: shape and dtype of the result; a tuple of them where the function returns several tensors.
+        tensor: a tensor of that spec without values; None where the result is anything else than one tensor.
+    """
+
+    spec: Any
+    tensor: torch.Tensor | None
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One call of a torch function or method, or an input of the network.
@@ -34,6 +47,7 @@ class Node:
         spec: shape and dtype of the result; a tuple of them where the function returns several tensors.
         owner: the innermost module that makes the call.
         users: how often later calls and the outputs refer to the result.
+        signature: what it shares with calls that are equal to it; None where that has not been worked out.
     """
 
     function: Callable[..., Any] | None
@@ -42,6 +56,7 @@ class Node:
     spec: Any
     owner: nn.Module | None = None
     users: int = 0
+    signature: Signature | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,6 +89,15 @@ def nodes_in(arguments: Any) -> Iterator[Node]:
             yield from nodes_in(argument.values())
 
 
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in tuples, lists and dicts."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(item)
+
+
 @dataclass(slots=True)
 class Trace:
     """The calls of a module in the order in which it makes them; an output is a node, or a weight."""
@@ -94,6 +118,10 @@ class Trace:
                 seen.add(node)
                 waiting.extend(node.reads())
         return False
+
+    def constants(self) -> set[int]:
+        """Return the ids of the real tensors that calls read."""
+        return {id(tensor) for node in self.nodes for tensor in tensors_in((node.args, node.kwargs))}
 
     def drop_unused(self, functions: frozenset[Any]) -> None:
         """Remove the calls of these functions whose result nobody reads."""

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from latbench.tracing.layouts import contiguous_stride
-from latbench.tracing.nodes import Node, Spec
+from latbench.tracing.nodes import Node, Signature, Spec
 from latbench.tracing.rules import RULES
 
 
-def result_spec(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return the spec of a call's result, or a tuple of them; a result that is not a tensor is returned itself."""
-    key = tuple((name, _freeze(value)) for name, value in kwargs.items()) if kwargs else ()
-    return _result_spec(function, tuple(map(_freeze, args)), key)
+def signature(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Signature:
+    """Return what a call shares with all calls of equal shapes, dtypes and plain arguments."""
+    return signature_of(function, tuple(map(freeze, args)), freeze_keywords(kwargs))
+
+
+def freeze_keywords(kwargs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return keyword arguments as part of a cache key."""
+    return tuple((name, freeze(value)) for name, value in kwargs.items()) if kwargs else ()
 
 
 def spec_of(tensor: torch.Tensor) -> Spec:
     """Return the spec of a tensor."""
-    plain = tensor.layout != torch.strided or tensor.is_contiguous()
-    return Spec(tuple(tensor.shape), tensor.dtype, None if plain else tensor.stride())
+    if tensor.layout != torch.strided or tensor.is_contiguous():
+        return _contiguous(tensor.shape, tensor.dtype)
+    return Spec(tuple(tensor.shape), tensor.dtype, tensor.stride())
 
 
-@dataclass(frozen=True, slots=True)
-class _Frozen:
+@functools.lru_cache(maxsize=1 << 12)
+def _contiguous(shape: torch.Size, dtype: torch.dtype) -> Spec:
+    return Spec(tuple(shape), dtype)
+
+
+class _Frozen(NamedTuple):
     """A list, slice, float or bool as part of a cache key: ``kind(*items)``, but its hash tells 1 from 1.0 and True."""
 
     kind: type
@@ -40,39 +48,47 @@ PLAIN = frozenset({int, str, type(None)})
 _FLAGS = {flag: _Frozen(bool, (flag,)) for flag in (False, True)}
 
 
-def _freeze(argument: Any) -> Any:  # noqa: PLR0911 - one line for each kind of argument
+def freeze(argument: Any) -> Any:  # noqa: PLR0911 - one line for each kind of argument
+    """Return an argument as part of a cache key: a tensor as its spec."""
     kind = type(argument)
     if kind in PLAIN:
         return argument
     if kind is Node:
         return argument.spec
     if kind is tuple:
-        return argument if PLAIN.issuperset(map(type, argument)) else tuple(map(_freeze, argument))
+        return argument if PLAIN.issuperset(map(type, argument)) else tuple(map(freeze, argument))
     if kind is bool:
         return _FLAGS[argument]
+    if kind is float:
+        return _number(argument)
     if isinstance(argument, torch.Tensor):
         return spec_of(argument)
     if kind is list:
-        return _Frozen(list, (tuple(map(_freeze, argument)),))
+        return _Frozen(list, tuple(map(freeze, argument)))
     if kind is slice:
         return _Frozen(slice, (argument.start, argument.stop, argument.step))
-    if kind is float:
-        return _Frozen(float, (argument,))
     return argument
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _number(value: float) -> _Frozen:
+    return _Frozen(float, (value,))
 
 
 def _thaw(argument: Any, tensor: Callable[[Spec], Any]) -> Any:
     if isinstance(argument, Spec):
         return tensor(argument)
+    if isinstance(argument, _Frozen):
+        items = [_thaw(item, tensor) for item in argument.items]
+        return items if argument.kind is list else argument.kind(*items)
     if isinstance(argument, tuple):
         return tuple(_thaw(item, tensor) for item in argument)
-    if isinstance(argument, _Frozen):
-        return argument.kind(*(_thaw(item, tensor) for item in argument.items))
     return argument
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _result_spec(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def signature_of(function: Callable[..., Any], args: Any, kwargs: Any) -> Signature:
+    """Return the signature of a call whose arguments are frozen."""
     rule = RULES.get(function)
     if rule is not None:
         try:
@@ -80,8 +96,10 @@ def _result_spec(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         except TypeError:  # arguments that the rule does not know
             spec = None
         if spec is not None:
-            return spec
-    return _spec(function(*_thaw(args, stand_in), **{name: _thaw(value, stand_in) for name, value in kwargs}))
+            return Signature(spec, stand_in(spec))
+    result = function(*_thaw(args, stand_in), **{name: _thaw(value, stand_in) for name, value in kwargs})
+    spec = _spec(result)
+    return Signature(spec, stand_in(spec) if type(spec) is Spec else None)
 
 
 def _itself(spec: Spec) -> Spec:

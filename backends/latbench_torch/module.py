@@ -40,6 +40,7 @@ class PreparedModule:
         self._variant = variant
         self._module = variant.moved(model.module, device)
         self._inputs = [variant.moved_input(torch.from_numpy(x), device) for x in model.inputs.values()]
+        self._samples = [self._inputs, [_all_but_equal(x) for x in self._inputs]]
         self._infer = variant.inference(self._module, device)
         if variant.mode is not None:
             self._compile_now(model.name)
@@ -71,6 +72,14 @@ class PreparedModule:
         """Run one untimed inference; on a GPU, launch it."""
         with self._math(), torch.inference_mode():
             return self._infer(*self._inputs)
+
+    def _next_inputs(self) -> list[torch.Tensor]:
+        """Return one of two samples, in turns, as new objects; their values differ by the last digit of one number.
+
+        A module that remembers what it made of its last input computes anew, as it does where it is used.
+        """
+        self._samples.reverse()
+        return [x.detach() for x in self._samples[0]]
 
     def _computed(self) -> Any:
         """Return what the timed runs compute."""
@@ -116,7 +125,16 @@ class PreparedModule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the module."""
-        del self._module, self._inputs, self._infer
+        del self._module, self._inputs, self._samples, self._infer
+
+
+def _all_but_equal(x: torch.Tensor) -> torch.Tensor:
+    """Return a copy of which the first number, if it has a fraction, differs in its last digit."""
+    copy = x.clone()
+    if copy.is_floating_point() and copy.numel():
+        first = copy[(0,) * copy.ndim]
+        first += torch.finfo(x.dtype).eps * first.abs().clamp(min=1)
+    return copy
 
 
 @contextmanager

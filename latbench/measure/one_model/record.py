@@ -11,6 +11,7 @@ from typing import Any
 from latbench.backend import OperatorTime
 from latbench.errors import LatbenchError, StoreError
 from latbench.measure.one_model.inspection import Inspection
+from latbench.measure.workloads import UNEVEN
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.writing import write_atomically
 
@@ -40,8 +41,11 @@ class ModelRecord:
     def inputs_per_second(self) -> float:
         """The throughput of one inference after another, from the median call on the wall clock.
 
-        A simulated device's own clock runs ahead of the wall's, and then counts.
+        A simulated device's own clock runs ahead of the wall's, and then counts. Where few calls take most of the time,
+        no call is typical, and their mean counts.
         """
+        if UNEVEN in self.measurement.flags:
+            return self.conditions.batch / self.measurement.value * 1e3
         told = self.inspection
         medians = [medians["p50"] for medians in (told.percentiles, told.wall_percentiles) if "p50" in medians]
         return self.conditions.batch / max(medians, default=self.measurement.value) * 1e3

@@ -178,8 +178,8 @@ class RunningSession(Generic[Result_co]):
             if event is None:
                 raise _EndedError(index)
             match event["event"]:
-                case "compiling" | "warming":
-                    index, doing = event["index"], "compiling"
+                case "compiling" | "verifying" | "warming" as phase:
+                    index, doing = event["index"], "warming up" if phase == "warming" else phase
                 case "compiled":
                     if turn is not None:
                         held.enter_context(turn)

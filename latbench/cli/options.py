@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
+from latbench import plugins
 from latbench.errors import UsageError
 from latbench.space import SearchSpace, SpaceSpec
 
@@ -20,11 +22,30 @@ def positive(value: float) -> float:
     return value
 
 
-SpaceName = Annotated[str, typer.Option("--space", help="Search space; see 'latbench spaces'.")]
+def completed(kind: plugins.Kind) -> Callable[[str], list[str]]:
+    """Return what completes the start of a plug-in's name in a shell."""
+
+    def names(incomplete: str) -> list[str]:
+        return [name for name in plugins.names(kind) if name.startswith(incomplete)]
+
+    return names
+
+
+SpaceName = Annotated[
+    str,
+    typer.Option("--space", autocompletion=completed(plugins.SPACES), help="Search space; see 'latbench spaces'."),
+]
 SpaceOptions = Annotated[
     list[str] | None, typer.Option("--space-option", "-S", help="A space's configuration, such as cells=5; repeatable.")
 ]
-BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench plugins'.")]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        autocompletion=completed(plugins.BACKENDS),
+        help="Backend name or module:Class; see 'latbench plugins'.",
+    ),
+]
 BackendOptions = Annotated[
     list[str] | None, typer.Option("--option", "-O", help="A backend's own option as key=value; repeatable.")
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latbench.cli import options as opt
-from latbench.cli.console import out, print_json
+from latbench.cli.console import figures, out, print_json
 from latbench.errors import ParseError, UsageError
 from latbench.space import Architecture, SearchSpace
 
@@ -59,8 +59,8 @@ def run(
         print_json({"unit": trained.unit, "predictions": _rows(list(texts.values()), values, deviations)})
         return
     for row in _rows(list(texts.values()), values, deviations):
-        spread = f" ± {row['std']:.4f}" if std else ""
-        out.print(f"{row['value']:.4f}{spread} {trained.unit}  {row['architecture']}")
+        spread = f" ± {figures(row['std'])}" if std else ""
+        out.print(f"{figures(row['value'])}{spread} {trained.unit}  {row['architecture']}")
 
 
 def _rows(

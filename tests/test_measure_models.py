@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import math
@@ -157,11 +158,39 @@ def test_a_backend_that_is_missing_or_refuses_leaves_the_others_alone() -> None:
     assert "refuses one convolution" in str(refusal.error)
 
 
-def test_throughput_counts_the_inputs_of_a_batch() -> None:
-    (record,) = measure_on_backends(model(), [NULL])
+def test_throughput_counts_the_inputs_of_a_batch_in_the_median_call() -> None:
+    options = CompileOptions(options={"noise": "0.3"})
+    (record,) = measure_on_backends(model(), [NULL], options=options, settings=SHORT)
     assert isinstance(record, ModelRecord)
     assert record.conditions.backend == NULL
-    assert record.inputs_per_second == pytest.approx(4 / record.measurement.value * 1e3)
+    assert record.inputs_per_second == pytest.approx(4 / record.inspection.percentiles["p50"] * 1e3)
+    assert record.inputs_per_second < 0.9 * 4 / record.measurement.value * 1e3
+    waited = dataclasses.replace(record.inspection, wall_percentiles={"p50": 8.0})
+    assert dataclasses.replace(record, inspection=waited).inputs_per_second == pytest.approx(500)
+
+
+def test_a_record_tells_the_size_of_a_model_and_the_most_that_the_process_held() -> None:
+    big = Model.from_module(nn.Linear(2048, 2048), {"x": np.zeros((2, 2048), np.float32)})
+    (record,) = measure_on_backends(big, ["onnxruntime"], settings=SHORT)
+    assert isinstance(record, ModelRecord)
+    told = record.inspection
+    assert (told.parameters, told.macs) == (2048 * 2049, 2 * 2048 * 2048)
+    assert told.weights_mib == pytest.approx(2048 * 2049 * 4 / 2**20)
+    assert told.peak_memory_mib is not None
+    assert told.memory_mib is not None
+    assert told.peak_memory_mib >= told.memory_mib
+    assert told.wall_percentiles.keys() == told.percentiles.keys()
+    assert told.wall_percentiles["p50"] >= told.percentiles["p50"]
+
+
+def test_the_sum_of_profiled_operators_is_told_beside_the_latency() -> None:
+    plain, profiled = (
+        measure_on_backends(model(), [TELLING], settings=SHORT, with_operators=asked)[0] for asked in (False, True)
+    )
+    assert isinstance(plain, ModelRecord)
+    assert isinstance(profiled, ModelRecord)
+    assert plain.profiled_ratio is None
+    assert profiled.profiled_ratio == pytest.approx(1.0 / profiled.measurement.value)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from latbench import plugins, profiling
 from latbench.cli import COMMANDS, app, console
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
+from latbench.records.figures import figures
 from latbench.records.noise_floor import NoiseFloor
 from tests.test_cli import NULL, call, document
 
@@ -278,10 +279,17 @@ def test_a_shell_completes_commands_options_and_plugins(words: str, completed: s
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1.23456, "1.235"), (0.0000123456, "0.00001235"), (123456.7, "123457"), (0.0, "0"), (-0.5, "-0.5000")],
+    [
+        (1.23456, "1.235"),
+        (0.0000123456, "0.00001235"),
+        (123456.7, "123457"),
+        (0.0, "0"),
+        (-0.5, "-0.5000"),
+        (None, "-"),
+    ],
 )
-def test_no_small_number_is_printed_as_zero(value: float, text: str) -> None:
-    assert console.figures(value) == text
+def test_no_small_number_is_printed_as_zero(value: float | None, text: str) -> None:
+    assert figures(value) == text
 
 
 def test_errors_are_at_hand_after_a_plain_import() -> None:

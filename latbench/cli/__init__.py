@@ -44,7 +44,7 @@ class _Commands(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, **settings: Any) -> NoReturn:  # type: ignore[override]
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
-        with _explained(as_json="--json" in arguments):
+        with _explained(as_json="--json" in arguments or "json" in _formats(arguments)):
             code = super().main(arguments, **{"prog_name": "latbench", **settings, "standalone_mode": False})
             sys.stdout.flush()
         sys.exit(code)
@@ -57,6 +57,14 @@ class _Commands(TyperGroup):
                 "stopped: what is already in a store or a folder is kept, and profile and search continue from it"
             )
             raise typer.Exit(_INTERRUPTED) from None
+
+
+def _formats(arguments: Sequence[str]) -> list[str]:
+    """Return what is asked for as ``--format X`` or ``--format=X``; an error has the form of the result."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        after if text == "--format" else text.removeprefix("--format=") for text, after in pairs if "--format" in text
+    ]
 
 
 @contextmanager

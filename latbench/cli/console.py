@@ -43,15 +43,6 @@ def print_json(document: Any) -> None:
     print(json.dumps(_finite(document), indent=2))
 
 
-def figures(value: float | None, count: int = 4) -> str:
-    """Write a number in decimals with at least so many significant figures: ``0.00001234``, ``1.234``, ``123456``."""
-    if value is None:
-        return "-"
-    if not value or not math.isfinite(value):
-        return f"{value:g}"
-    return f"{value:.{max(0, count - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, numbers: bool = True
 ) -> None:

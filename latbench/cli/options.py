@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -44,6 +44,14 @@ BackendName = Annotated[
         "--backend",
         autocompletion=completed(plugins.BACKENDS),
         help="Backend name or module:Class; see 'latbench plugins'.",
+    ),
+]
+BackendNames = Annotated[
+    list[str],
+    typer.Option(
+        "--backend",
+        autocompletion=completed(plugins.BACKENDS),
+        help="Backend name or module:Class; comma-separated or repeatable.",
     ),
 ]
 BackendOptions = Annotated[
@@ -89,6 +97,19 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
             raise UsageError(f"{flag} {text!r} is not key=value: write {flag} {key or 'KEY'}={value or 'VALUE'}")
         result[key] = value
     return result
+
+
+def names(texts: Sequence[str]) -> list[str]:
+    """Read what is repeated, comma-separated or both."""
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def numbers(texts: Sequence[str], flag: str) -> list[int]:
+    """Read positive numbers that are repeated, comma-separated or both."""
+    found = names(texts)
+    if not found or not all(name.isdecimal() and int(name) > 0 for name in found):
+        raise UsageError(f"{flag} {','.join(texts)!r} is not a list of positive numbers: write for example {flag} 1,2")
+    return [int(name) for name in found]
 
 
 def literals(options: list[str] | None, flag: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latbench.cli import options as opt
-from latbench.cli.console import figures, out, print_json
+from latbench.cli.console import out, print_json
 from latbench.errors import ParseError, UsageError
+from latbench.records.figures import figures
 from latbench.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:

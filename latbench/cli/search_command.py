@@ -12,9 +12,10 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from latbench.cli import options as opt
-from latbench.cli.console import err, figures, out, print_error, print_json, print_table
+from latbench.cli.console import err, out, print_error, print_json, print_table
 from latbench.errors import UsageError
 from latbench.plugins import STRATEGIES, TASKS, configure, load
+from latbench.records.figures import figures
 
 if TYPE_CHECKING:
     from latbench.prediction.trained import TrainedPredictor

@@ -165,4 +165,11 @@ def main() -> None:
     """Run the command line: exit code 0, 2 on the user's mistake, 1 on a failure, 130 on Ctrl-C."""
     # module:attribute may name a module in the current folder, as with python -m.
     sys.path.insert(0, os.getcwd())
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            # Everything is closed; taking torch down takes a second, and many on a busy machine.
+            _drop_output()
+            os._exit(_INTERRUPTED)
+        raise

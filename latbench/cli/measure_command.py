@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -20,15 +20,24 @@ def run(
     source: Annotated[str, typer.Argument(help="An .onnx file, a .pt2 file of torch.export, or module:factory.")],
     backend: Annotated[list[str], typer.Option(help="Backend name or module:Class; repeatable.")] = ["onnxruntime"],  # noqa: B006 - typer reads it
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="A sample input as name:1x3x224x224:float32; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="A sample input: name:1x3x224x224:float32, name:1:int64=50, name=50, name=@x.npy; repeatable.",
+        ),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="The first dimension of every input.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="The first dimension of every input, or of those left free.")
+    ] = None,
     option: opt.BackendOptions = None,
     precision: opt.Precision = "fp32",
     threads: opt.Threads = 1,
     operators: Annotated[
         bool, typer.Option("--operators", help="Also show the share of each operator, where a backend can tell.")
     ] = False,
+    verify: Annotated[
+        Literal["all", "sample", "none"], typer.Option(help="Whether outputs are compared with the module's.")
+    ] = "all",
     timeout: opt.Timeout = 120.0,
     to: Annotated[Path | None, typer.Option("--out", help="Write the records to this .json file.")] = None,
     as_json: opt.AsJson = False,
@@ -51,6 +60,7 @@ def run(
     from latbench.backend import CompileOptions
     from latbench.measure.one_model.isolated import measure_source
     from latbench.measure.one_model.record import write_records
+    from latbench.measure.one_model.sessions import DEFAULT
 
     if to is not None and to.suffix != ".json":
         raise UsageError(f"--out {to} is not a .json file, which compare-runs reads: name it {to.with_suffix('.json')}")
@@ -62,6 +72,7 @@ def run(
             inputs=inputs or [],
             batch=batch,
             options=options,
+            settings=dataclasses.replace(DEFAULT, verify=verify),
             with_operators=operators,
             timeout=timeout,
         )
@@ -78,7 +89,8 @@ def run(
         return
     _print(
         result.results,
-        title=f"{result.name}, {', '.join(f'{k} {v}' for k, v in records[0].inputs.items())}, {precision}",
+        title=f"{result.name}, {', '.join(f'{k} {v}' for k, v in records[0].inputs.items())}, "
+        + " / ".join(dict.fromkeys(record.conditions.precision for record in records)),
     )
     for record in records:
         if operators:
@@ -96,7 +108,9 @@ def _refuse(refusals: Sequence[Refusal]) -> None:
 
 
 def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
-    columns = ("backend", "ms", "95% interval", "p50", "p90", "p99", "inputs/s", "memory MiB", "clock", "flags")
+    batched = any(isinstance(result, ModelRecord) and result.inputs_per_second for result in results)
+    rate = ("inputs/s",) if batched else ()
+    columns = ("backend", "ms", "95% interval", "p50", "p90", "p99", *rate, "memory MiB", "clock", "flags")
     rows = []
     for result in results:
         if isinstance(result, Refusal):
@@ -109,7 +123,7 @@ def _print(results: Sequence[ModelRecord | Refusal], title: str) -> None:
                 f"{m.value:.4g}",
                 f"{m.low:.4g} - {m.high:.4g}",
                 *(f"{told.percentiles[p]:.4g}" if p in told.percentiles else "-" for p in ("p50", "p90", "p99")),
-                f"{result.inputs_per_second:.4g}",
+                *([f"{result.inputs_per_second:.4g}" if result.inputs_per_second else "-"] if batched else []),
                 "-"
                 if told.memory_mib is None
                 else f"{told.memory_mib:.1f}{'*' if told.memory_of == 'process' else ''}",

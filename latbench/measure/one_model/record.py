@@ -35,9 +35,10 @@ class ModelRecord:
     inspection: Inspection
 
     @property
-    def inputs_per_second(self) -> float:
-        """The throughput of one inference after another."""
-        return self.conditions.batch / self.measurement.value * 1e3
+    def inputs_per_second(self) -> float | None:
+        """The throughput of one inference after another; None where nobody says what the batch is."""
+        batch = self.conditions.batch
+        return None if batch is None else batch / self.measurement.value * 1e3
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:

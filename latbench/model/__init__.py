@@ -7,6 +7,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,7 @@ class Model:
         self._given = {leaf: as_given(name, leaf, value) for leaf, value in leaves(samples)}
         self.inputs = as_inputs(name, self._given)
         self.build_ms = 0.0
+        self._was_shown = False
         self._build_module, self._read_onnx, self._precision = module, onnx, precision
 
     @classmethod
@@ -103,9 +105,9 @@ class Model:
         start = time.perf_counter()
         module = self._build_module()
         if not self._call.is_plain:
-            from latbench.model.calling import Called
+            from latbench.model.calling import called
 
-            module = Called(module, self._call)
+            module = called(module, self._call)
         self.build_ms += (time.perf_counter() - start) * 1e3
         return module
 
@@ -118,14 +120,21 @@ class Model:
         """Return copies of the sample tensors as they were given: their types, their strides."""
         from latbench.model.calling import as_tensor
 
+        self._was_shown = True
         return [as_tensor(value) for value in self._given.values()]
+
+    def other_tensors(self) -> list[Tensor]:
+        """Return tensors like those of the sample with other numbers in them, wherever these decide no shape."""
+        from latbench.model.calling import as_tensor, unlike
+
+        return [unlike(as_tensor(value)) for value in self._given.values()]
 
     @cached_property
     def onnx(self) -> bytes:
         """The network as an ONNX file, written from the module unless it came as one.
 
-        What writes it sees other numbers than the sample's, so that a file into which they are frozen computes
-        something else than the module does.
+        What writes it sees other numbers than the sample's, and so does a module that keeps what it has seen: a file
+        into which they are frozen then computes something else than the module does.
         """
         if self.path is not None:
             raise ModelError(f"{self.name} holds 2 GiB or more: measure it on a backend that opens files by their path")
@@ -135,6 +144,9 @@ class Model:
 
         module = self.module
         start = time.perf_counter()
+        if self._was_shown:
+            with suppress(Exception):  # it may take no other numbers; what is wrong with it shows elsewhere
+                self.outputs_of(self.other_tensors())
         data = export_onnx(module, {name: unlike(value) for name, value in self.inputs.items()})
         self.build_ms += (time.perf_counter() - start) * 1e3
         return data

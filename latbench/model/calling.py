@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from latbench.model.samples import Call
 
 
-class Called(nn.Module):
+def called(module: nn.Module, call: Call) -> nn.Module:
+    """Return a module that takes the tensors of a call; messages name it like the one that it calls."""
+    made: nn.Module = type(type(module).__name__, (_Called,), {})(module, call)
+    return made
+
+
+class _Called(nn.Module):
     """Takes the tensors of a call one after the other, and calls a module with all of its arguments."""
 
     def __init__(self, module: nn.Module, call: Call) -> None:

@@ -126,7 +126,9 @@ def _of_file(
     if given.samples is not None:
         asked = dict(leaves(named_samples(source, names, given.samples)))
     else:
-        asked = requested_inputs(given.requests(names), declared)
+        requests = given.requests(names)
+        _check_known(source, dict.fromkeys(names), {request.name: None for request in requests})
+        asked = requested_inputs(requests, declared)
     samples = {**own, **asked}
     if given.batch is None:
         complete = complete_inputs(source, declared, samples)

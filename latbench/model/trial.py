@@ -35,10 +35,8 @@ def tried(model: Model) -> Model:
     Raises:
         ModelError: it does not run on its samples, or returns no tensors.
     """
-    from latbench.model.calling import unlike
-
     try:
-        label = _ran(model, [unlike(x) for x in model.tensors()])
+        label = _ran(model, model.other_tensors())
     except LatbenchError:
         raise
     except Exception:  # noqa: BLE001 - it may take no other numbers than the sample's

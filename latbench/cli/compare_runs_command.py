@@ -22,7 +22,7 @@ _SHOWN = 10
 
 
 def run(
-    a: Annotated[Path, typer.Argument(help="The run before: a .json file of 'measure --out', or a store.")],
+    a: Annotated[Path, typer.Argument(help="The run before: a .json file of 'measure --out' or '--json', or a store.")],
     b: Annotated[Path, typer.Argument(help="The run after.")],
     tolerance: Annotated[float, typer.Option(min=0, help="How much still counts as the same; 0.01 is 1%.")] = TOLERANCE,
     ignore: Annotated[
@@ -66,7 +66,7 @@ def _print(compared: RunComparison, tolerance: float) -> None:
     print_table(columns, [_row(row, tolerance) for row in compared.rows])
     for row in compared.rows:
         if row.ratio is None:
-            out.print(f"{row.a.subject}, {row.a.conditions.backend}: {row.why_not()}")
+            out.print(f"{row.name}, {row.a.conditions.backend}: {row.why_not()}")
 
 
 def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float) -> None:
@@ -102,7 +102,7 @@ def _row(row: Comparison, tolerance: float) -> tuple[str, ...]:
             row.ratio.verdict(tolerance, quantity=row.a.conditions.quantity),
         )
     )
-    return (row.a.subject, row.a.conditions.backend, *values, *answer)
+    return (row.name, row.a.conditions.backend, *values, *answer)
 
 
 def _percent(ratio: float) -> str:
@@ -125,6 +125,8 @@ def _document(compared: RunComparison, tolerance: float) -> dict[str, Any]:
             {
                 "subject": row.a.subject,
                 "backend": row.a.conditions.backend,
+                "batch": row.a.conditions.batch,
+                "threads": row.a.conditions.threads,
                 "a": dataclasses.asdict(row.a.interval),
                 "b": dataclasses.asdict(row.b.interval),
                 "ratio": said(row.ratio, row.a.conditions.quantity),

@@ -89,7 +89,7 @@ def run(
             backend,
             store,
             samples=samples,
-            quantities=_names(quantity or ["latency"]),
+            quantities=opt.names(quantity or ["latency"]),
             seed=seed,
             options=CompileOptions(precision, threads, opt.pairs(option, "--option")),
             settings=settings,
@@ -112,11 +112,6 @@ def run(
     for further in summary.more.values():
         out.print()
         _print(further)
-
-
-def _names(texts: list[str]) -> list[str]:
-    """Read what is repeated, comma-separated or both."""
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 @contextmanager

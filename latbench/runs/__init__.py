@@ -72,12 +72,26 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A subject of both runs; `differences` are the fields for which there is no ratio."""
+    """A subject of both runs.
+
+    Args:
+        a: before.
+        b: after.
+        ratio: ``b / a``; None where they are not comparable.
+        differences: the fields that are to blame.
+        apart: what tells the subject from others of its name in one of the runs: ``"batch 8"``.
+    """
 
     a: Entry
     b: Entry
     ratio: Ratio | None
     differences: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The subject, with what tells it apart: ``"net.onnx, batch 8"``."""
+        return ", ".join((self.a.subject, *self.apart))
 
     def why_not(self) -> str:
         """Return ``"not comparable: field threads (1, 2)"``."""
@@ -103,7 +117,7 @@ class RunComparison:
 
 
 def read_run(path: str | Path, quantity: str | None = None) -> Run:
-    """Read the records that ``latbench measure --out`` wrote (.json), or a store of ``latbench profile``.
+    """Read the records that ``latbench measure --out`` or ``--json`` wrote (.json), or a store of ``latbench profile``.
 
     Args:
         path: the file.
@@ -160,13 +174,14 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
         UsageError: there is no common subject, no common subject is comparable, or `ignore` names an unknown field.
         DataError: a value is not positive.
     """
-    mine, theirs = _by_key(a, ignore), _by_key(b, ignore)
+    apart = _told_apart_by(a, b)
+    mine, theirs = _by_key(a, ignore, apart), _by_key(b, ignore, apart)
     common = [key for key in mine if key in theirs]
     _check_fields(ignore, [*mine.values(), *theirs.values()])
     if not common:
         raise UsageError(_nothing_common(a, b))
     common_error = math.hypot(a.common_error, b.common_error)
-    rows = tuple(_compare(mine[key], theirs[key], common_error, ignore) for key in common)
+    rows = tuple(_compare(mine[key], theirs[key], common_error, ignore, apart) for key in common)
     ratios = [row.ratio for row in rows if row.ratio is not None]
     if not ratios:
         fields = dict.fromkeys(name for row in rows for name in row.differences)
@@ -182,16 +197,29 @@ def compare_runs(a: Run, b: Run, *, ignore: Collection[str] = ()) -> RunComparis
     )
 
 
-def _compare(a: Entry, b: Entry, common_error: float, ignore: Collection[str]) -> Comparison:
+def _compare(a: Entry, b: Entry, common_error: float, ignore: Collection[str], apart: Collection[str]) -> Comparison:
     differences = [name for name in a.differences(b) if name not in ignore and name.partition(".")[0] not in ignore]
-    return Comparison(a, b, None if differences else ratio(a.interval, b.interval, common_error), tuple(differences))
+    value = None if differences else ratio(a.interval, b.interval, common_error)
+    return Comparison(a, b, value, tuple(differences), tuple(f"{name} {a.fact(name)}" for name in apart))
 
 
-def _by_key(run: Run, ignore: Collection[str]) -> dict[tuple[str, ...], Entry]:
+def _told_apart_by(*runs: Run) -> list[str]:
+    """Return the conditions of which a run has several for one subject on one backend."""
+    found: set[str] = set()
+    for run in runs:
+        first: dict[tuple[str, str], Entry] = {}
+        for entry in run.entries:
+            other = first.setdefault((entry.subject, entry.conditions.backend), entry)
+            found |= {name for name in ("batch", "threads") if entry.fact(name) != other.fact(name)}
+    return sorted(found)
+
+
+def _by_key(run: Run, ignore: Collection[str], apart: Collection[str]) -> dict[tuple[str, ...], Entry]:
     """Return the entries of a run by what must be equal in the other one."""
     entries: dict[tuple[str, ...], Entry] = {}
     for entry in run.entries:
         parts = {"subject": entry.subject, "backend": entry.conditions.backend}
+        parts |= {name: str(entry.fact(name)) for name in apart}
         key = tuple(part for name, part in parts.items() if name not in ignore)
         if key in entries:
             ignored = " and ".join(sorted(parts.keys() & set(ignore)))

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -124,7 +125,7 @@ def main() -> None:
 def judged(name: str, pairs: Sequence[tuple[Run, ...]], tolerance: float) -> list[dict[str, Any]]:
     """Return the share of false alarms, and that of delays that were found."""
     plain = [pair[0] for pair in pairs]
-    alarms = [verdict(a, b, tolerance) in ("SLOWER", "FASTER") for a, b in zip(plain, plain[1:], strict=False)]
+    alarms = [verdict(a, b, tolerance) in ("SLOWER", "FASTER") for a, b in pairwise(plain)]
     found = [verdict(pair[0], pair[1], tolerance) == "SLOWER" for pair in pairs[1:]]
     return [
         row(f"{name}: equal runs called different", alarms, FALSE_ALARMS),

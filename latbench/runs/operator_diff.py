@@ -150,10 +150,11 @@ def _by_nodes(mine: list[OperatorTime], theirs: list[OperatorTime]) -> Iterator[
     for group in groups:
         if group.of_a and group.of_b:
             names = [
-                dict.fromkeys(name for time in times for name in _nodes(time)) for times in (group.of_a, group.of_b)
+                list(dict.fromkeys(name for time in times for name in _nodes(time)))
+                for times in (group.of_a, group.of_b)
             ]
             # The side that tells fewer of the operators that it has fused gives the shorter name.
-            yield _row(" + ".join(min(names, key=len)), group.of_a, group.of_b)
+            yield _row(" + ".join(min(*names, key=len)), group.of_a, group.of_b)
             _remove(mine, group.of_a)
             _remove(theirs, group.of_b)
 

@@ -149,12 +149,9 @@ def _by_nodes(mine: list[OperatorTime], theirs: list[OperatorTime]) -> Iterator[
         groups.append(reduce(_Group.joined, overlapping, new))
     for group in groups:
         if group.of_a and group.of_b:
-            names = [
-                list(dict.fromkeys(name for time in times for name in _nodes(time)))
-                for times in (group.of_a, group.of_b)
-            ]
             # The side that tells fewer of the operators that it has fused gives the shorter name.
-            yield _row(" + ".join(min(*names, key=len)), group.of_a, group.of_b)
+            ours, others = _names(group.of_a), _names(group.of_b)
+            yield _row(" + ".join(ours if len(ours) <= len(others) else others), group.of_a, group.of_b)
             _remove(mine, group.of_a)
             _remove(theirs, group.of_b)
 
@@ -187,6 +184,10 @@ def _label(times: Sequence[OperatorTime]) -> str:
     """Return a name that tells operators without a common one apart."""
     first = times[0]
     return f"{first.type} {first.shapes}" if first.shapes else first.name or first.type
+
+
+def _names(times: Sequence[OperatorTime]) -> list[str]:
+    return list(dict.fromkeys(name for time in times for name in _nodes(time)))
 
 
 def _nodes(time: OperatorTime) -> tuple[str, ...]:

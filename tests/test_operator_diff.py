@@ -91,7 +91,7 @@ def test_no_time_is_lost() -> None:
 
 
 def test_a_record_without_operators_is_refused_with_what_measures_them() -> None:
-    with pytest.raises(UsageError, match="net on cpu.* has no operator times: measure it with --operators"):
+    with pytest.raises(UsageError, match=r"net on cpu.* has no operator times: measure it with --operators"):
         diff_operators(record(), profiled(OperatorTime("Add", "a", 1.0)))
 
 

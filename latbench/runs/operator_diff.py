@@ -149,9 +149,9 @@ def _by_nodes(mine: list[OperatorTime], theirs: list[OperatorTime]) -> Iterator[
         groups.append(reduce(_Group.joined, overlapping, new))
     for group in groups:
         if group.of_a and group.of_b:
-            names = [_named(times) for times in (group.of_a, group.of_b)]
+            in_a, in_b = _named(group.of_a), _named(group.of_b)
             # The side that tells fewer of the operators that it has fused gives the shorter name.
-            yield _row(" + ".join(min(names, key=len)), group.of_a, group.of_b)
+            yield _row(" + ".join(in_a if len(in_a) <= len(in_b) else in_b), group.of_a, group.of_b)
             _remove(mine, group.of_a)
             _remove(theirs, group.of_b)
 

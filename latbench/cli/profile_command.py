@@ -101,7 +101,7 @@ def run(
             backend,
             store,
             samples=samples,
-            quantities=_names(quantity or ["latency"]),
+            quantities=opt.names(quantity or ["latency"]),
             seed=seed,
             options=CompileOptions(precision, threads, opt.pairs(option, "--option")),
             settings=settings,
@@ -136,11 +136,6 @@ def _executor(host: str | None, python: str | None, timeout: float) -> AbstractC
     from latbench.measure.workers.ssh import SshExecutor
 
     return SshExecutor(host, python=python or "python3", timeout=timeout)
-
-
-def _names(texts: list[str]) -> list[str]:
-    """Read what is repeated, comma-separated or both."""
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_error, print_json, print_table
 from latbench.errors import UsageError
 from latbench.plugins import STRATEGIES, TASKS, configure, load
+from latbench.records.figures import figures
 
 if TYPE_CHECKING:
     from latbench.prediction.trained import TrainedPredictor
@@ -150,10 +151,10 @@ def _print(rows: Sequence[Verification], unit: str, metric: Metric) -> None:
         (
             row.name,
             format(row.accuracy, metric.form),
-            "-" if row.asked is None else f"{row.asked:.4f}",
-            f"{row.predicted:.4f}",
-            "-" if row.measured is None else f"{row.measured:.4f}",
-            "-" if row.measured is None else f"{row.low:.4f} - {row.high:.4f}",
+            figures(row.asked),
+            figures(row.predicted),
+            figures(row.measured),
+            "-" if row.measured is None else f"{figures(row.low)} - {figures(row.high)}",
         )
         for row in rows
     ]

@@ -1,16 +1,17 @@
-"""What a compiled model shows besides its latency: percentiles of its calls, its memory, its operators' times."""
+"""What a compiled model shows besides its latency: percentiles of its calls, its size, memory and operators' times."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import Backend, Compiled, CompileOptions, HasMemory, HasOperatorTimes, OperatorTime, device_of
-from latbench.measure.process_memory import process_mib
+from latbench.measure.process_memory import PeakMemory, process_mib
+from latbench.measure.work import work_of
 from latbench.model import Model
 
 CALLS = 1000
@@ -33,6 +34,13 @@ class Inspection:
         memory_of: ``"model"``: what the runtime says that the model holds (`latbench.backend.HasMemory`);
             ``"process"``: what this process grew by, from before compiling to after the first runs. Empty for None.
         operators: the time of each operator; empty where the runtime does not tell, or was not asked.
+        wall_percentiles: of the same calls on the wall clock: what a user waits for, with what the device's own clock
+            leaves out.
+        peak_memory_mib: the most that this process grew by at any one time, compiling included; None where the kernel
+            does not tell, and on a device whose memory lies elsewhere.
+        parameters: elements of the model's weights; None where they cannot be counted.
+        weights_mib: their MiB, constants and buffers included; None likewise.
+        macs: multiply-accumulates of the convolutions and matrix products of one inference; None likewise.
     """
 
     percentiles: Mapping[str, float]
@@ -40,6 +48,11 @@ class Inspection:
     memory_mib: float | None = None
     memory_of: str = ""
     operators: tuple[OperatorTime, ...] = ()
+    wall_percentiles: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_mib: float | None = None
+    parameters: int | None = None
+    weights_mib: float | None = None
+    macs: int | None = None
 
 
 def inspect_model(
@@ -57,18 +70,31 @@ def inspect_model(
         LatbenchError: the backend cannot compile the model.
     """
     before = process_mib()
-    with backend.compile(model, options) as compiled:
+    on_cpu = device_of(backend, options).kind == "cpu"
+    with PeakMemory() as peak, backend.compile(model, options) as compiled:
         for _ in range(3):
             compiled.run()
         grown = process_mib() - before
+        highest = peak.mib()
         memory: tuple[float | None, str] = (None, "")
         if isinstance(compiled, HasMemory):
             memory = compiled.memory_mib(), "model"
-        elif device_of(backend, options).kind == "cpu" and grown > 0:
+        elif on_cpu and grown > 0:
             memory = grown, "process"
-        ms = _call_ms(compiled)
+        ms, wall_ms = _call_ms(compiled)
         operators = compiled.operator_times() if with_operators and isinstance(compiled, HasOperatorTimes) else ()
-    return Inspection(percentiles(ms), len(ms), *memory, operators=tuple(operators))
+    work = work_of(model)
+    return Inspection(
+        percentiles(ms),
+        len(ms),
+        *memory,
+        operators=tuple(operators),
+        wall_percentiles=percentiles(wall_ms),
+        peak_memory_mib=highest - before if on_cpu and highest is not None else None,
+        parameters=work.parameters,
+        weights_mib=work.weights_mib,
+        macs=work.macs,
+    )
 
 
 def percentiles(ms: NDArray[np.float64]) -> dict[str, float]:
@@ -76,9 +102,14 @@ def percentiles(ms: NDArray[np.float64]) -> dict[str, float]:
     return {f"p{p}": float(np.percentile(ms, p)) for p, enough in ENOUGH_CALLS.items() if len(ms) >= enough}
 
 
-def _call_ms(compiled: Compiled) -> NDArray[np.float64]:
+def _call_ms(compiled: Compiled) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ms of back-to-back calls, on the device's own clock and on the wall's."""
     ms: list[float] = []
-    deadline = time.monotonic() + SECONDS
-    while len(ms) < CALLS and (not ms or time.monotonic() < deadline):
+    walls: list[float] = []
+    now = time.perf_counter
+    deadline = now() + SECONDS
+    while len(ms) < CALLS and (not ms or now() < deadline):
+        start = now()
         ms.append(compiled.run() * 1e3)
-    return np.array(ms)
+        walls.append((now() - start) * 1e3)
+    return np.array(ms), np.array(walls)

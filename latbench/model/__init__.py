@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError, first_line
@@ -42,6 +43,7 @@ class Model:
 
     Attributes:
         inputs: the tensors among the samples by name, as arrays in C order: what a runtime of ONNX files takes.
+        elsewhere: what the module returned for `other_tensors`, where it has been tried.
         build_ms: time spent so far on building the module and writing the ONNX file.
 
     Raises:
@@ -69,6 +71,7 @@ class Model:
         self._given = {leaf: as_given(name, leaf, value) for leaf, value in leaves(samples)}
         self.inputs = as_inputs(name, self._given)
         self.build_ms = 0.0
+        self.elsewhere: list[NDArray[Any]] | None = None
         self._was_shown = False
         self._build_module, self._read_onnx, self._precision = module, onnx, precision
 
@@ -129,6 +132,11 @@ class Model:
 
         return [unlike(as_tensor(value)) for value in self._given.values()]
 
+    @property
+    def takes_other_numbers(self) -> bool:
+        """Whether `other_tensors` differ from the sample's at all."""
+        return any(not np.array_equal(unlike(x), x) for x in self.inputs.values())
+
     @cached_property
     def onnx(self) -> bytes:
         """The network as an ONNX file, written from the module unless it came as one.
@@ -153,7 +161,7 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the ONNX file, weights included; empty while no backend has asked for the file."""
+        """The SHA-256 of the ONNX file, weights included; empty for one that nobody has asked for, or of 2 GiB."""
         return hashlib.sha256(self.onnx).hexdigest() if "onnx" in self.__dict__ else ""
 
     @cached_property

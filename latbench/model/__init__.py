@@ -153,8 +153,7 @@ class Model:
         module = self.module
         start = time.perf_counter()
         if self._was_shown:
-            with suppress(Exception):  # it may take no other numbers; what is wrong with it shows elsewhere
-                self.outputs_of(self.other_tensors())
+            self.show_other_numbers()
         data = export_onnx(module, {name: unlike(value) for name, value in self.inputs.items()})
         self.build_ms += (time.perf_counter() - start) * 1e3
         return data
@@ -176,6 +175,11 @@ class Model:
     def described(self) -> dict[str, str]:
         """Return the samples for a record: ``{"x": "1x3x224x224:float32", "steps": "1:int64=50"}``."""
         return {name: described(value, self.inputs[name]) for name, value in self._given.items()}
+
+    def show_other_numbers(self) -> None:
+        """Run the module on `other_tensors`: what it keeps of a run is then not of the sample."""
+        with suppress(Exception):  # it may take no other numbers than the sample's
+            self.outputs_of(self.other_tensors())
 
     def reference_outputs(self) -> list[NDArray[Any]]:
         """Return the module's own outputs for the sample inputs: what every compiled form must reproduce."""

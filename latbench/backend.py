@@ -177,11 +177,16 @@ class OperatorTime:
         type: its type in the runtime: ``"Conv"``, ``"conv2d"``.
         name: which one of them: the node of the graph, or the shapes of its inputs.
         ms: its milliseconds in one inference, all calls together.
+        shapes: of its inputs, ``"1x16x32x32, 16x16x3x3"``, weights among them; empty where the runtime does not tell.
+        nodes: which operators of the model's file it computes: several where the runtime has fused them; empty where it
+            does not tell, and then `name` stands for it.
     """
 
     type: str
     name: str
     ms: float
+    shapes: str = ""
+    nodes: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -129,7 +129,7 @@ def test_the_known_latency_is_measured_and_every_block_of_every_session_kept() -
     measured = measure_model(model(), backend, options=CompileOptions(options={"noise": "0.002"}))
     assert measured.value == pytest.approx(2.0, rel=0.005)
     assert 0 < measured.half_width < 0.005
-    assert len(measured.blocks) == 24 * SESSIONS
+    assert len(measured.measurement.blocks) == 24 * SESSIONS
     assert measured.flags == ()
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -32,6 +33,9 @@ _OPTIMIZATION = {
 _FALLBACK = ("no", "yes")
 _PROFILED_RUNS = 10
 _KERNEL = "_kernel_time"
+_BLOCKED = "_nchwc"
+"""What ONNX Runtime appends to the name of an operator that it has moved to its blocked layout."""
+
 _ERRORS = 3
 _BFLOAT16 = 16
 """The number of the type in an ONNX file."""
@@ -161,11 +165,21 @@ class CpuSession(CompiledSession):
                 session.run_with_iobinding(binding)
             events = json.loads(Path(session.end_profiling()).read_text())
         microseconds: dict[tuple[str, str], list[float]] = {}
+        shapes: dict[tuple[str, str], str] = {}
         for event in events:
             if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
                 key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
                 microseconds.setdefault(key, []).append(event["dur"])
-        return [OperatorTime(*key, _per_run(times) * 1e-3) for key, times in microseconds.items()]
+                shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
+        return [
+            OperatorTime(*key, _per_run(times) * 1e-3, shapes[key], (key[1].removesuffix(_BLOCKED),))
+            for key, times in microseconds.items()
+        ]
+
+
+def _shapes(inputs: Iterable[Mapping[str, Sequence[int]]]) -> str:
+    """Return the shapes of an event's inputs, of which each is by its type."""
+    return ", ".join("x".join(map(str, shape)) for tensor in inputs for shape in tensor.values() if shape)
 
 
 def _per_run(times: list[float]) -> float:

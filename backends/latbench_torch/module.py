@@ -68,7 +68,8 @@ class PreparedModule:
             if is_operator and took > 0:
                 key = event.name.partition("::")[2], ", ".join("x".join(map(str, s)) for s in event.input_shapes if s)
                 microseconds[key] = microseconds.get(key, 0.0) + took
-        return [OperatorTime(kind, shapes, us / _PROFILED_RUNS * 1e-3) for (kind, shapes), us in microseconds.items()]
+        per_ms = _PROFILED_RUNS * 1e3
+        return [OperatorTime(kind, shapes, us / per_ms, shapes) for (kind, shapes), us in microseconds.items()]
 
     def _call(self) -> Any:
         """Run one untimed inference; on a GPU, launch it."""

@@ -60,7 +60,9 @@ class ModelRecord:
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
         """Read what `dataclasses.asdict` gives."""
         inspection = values["inspection"]
-        operators = tuple(OperatorTime(**operator) for operator in inspection["operators"])
+        operators = tuple(
+            OperatorTime(**{**each, "nodes": tuple(each.get("nodes", ()))}) for each in inspection["operators"]
+        )
         return cls(
             dict(values["inputs"]),
             Conditions.from_json(values["conditions"]),

@@ -138,7 +138,9 @@ class CompiledSession:
         return settings
 
     def _session(self, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-        data, told = self._model.onnx, providers.arguments(self._provider, self._options.threads)
+        # A file of 2 GiB or more does not fit into one message: the runtime opens it, and what lies beside it.
+        data = self._model.onnx if self._model.path is None else str(self._model.path)
+        told = providers.arguments(self._provider, self._options.threads)
         if self._provider != providers.CPU:
             settings.add_session_config_entry(providers.TELL_ASSIGNMENT, "1")
         try:

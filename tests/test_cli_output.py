@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from typer.testing import CliRunner
 
 import latbench
 from latbench import plugins, profiling
 from latbench.cli import COMMANDS, app, console
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
+from latbench.records.figures import figures
 from latbench.records.noise_floor import NoiseFloor
 from tests.test_cli import NULL, call, document
 
@@ -243,6 +245,51 @@ def test_no_argument_shows_the_commands() -> None:
 
 def test_the_version_is_told() -> None:
     assert call("--version").stdout == f"latbench {latbench.__version__}\n"
+    told = document("--version")
+    assert told["latbench"] == latbench.__version__
+    assert {"torch", "onnx"} <= told["packages"].keys()
+    assert "ruff" not in told["packages"]
+
+
+def test_a_command_is_asked_for_where_none_is_named() -> None:
+    result = call("--json")
+    assert result.exit_code == 2
+    assert "no command is named" in json.loads(result.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["measure"]])
+def test_help_has_a_short_form(arguments: list[str]) -> None:
+    assert call(*arguments, "-h").stdout == call(*arguments, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("latbench compare-", "compare-runs"),
+        ("latbench measure --timeo", "--timeout"),
+        ("latbench profile --backend onnxr", "onnxruntime"),
+        ("latbench profile --space nas", "nasbench201"),
+    ],
+)
+def test_a_shell_completes_commands_options_and_plugins(words: str, completed: str) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_LATBENCH_COMPLETE": "complete_bash"}
+    result = CliRunner().invoke(app, [], prog_name="latbench", env=asked)
+    assert result.stdout.split() == [completed]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.23456, "1.235"),
+        (0.0000123456, "0.00001235"),
+        (123456.7, "123457"),
+        (0.0, "0"),
+        (-0.5, "-0.5000"),
+        (None, "-"),
+    ],
+)
+def test_no_small_number_is_printed_as_zero(value: float | None, text: str) -> None:
+    assert figures(value) == text
 
 
 def test_errors_are_at_hand_after_a_plain_import() -> None:

@@ -106,7 +106,7 @@ def measured(module: nn.Module, backend: Any = "cpu") -> Any:
 
 
 def record(module: nn.Module) -> ModelRecord:
-    (result,) = measure_on_backends(Model.from_module(module, torch.randn(1, 8)), ["cpu"], settings=SHORT)
+    (result,) = measure_on_backends(Model.from_module(module, torch.randn(1, 8), batch=1), ["cpu"], settings=SHORT)
     assert isinstance(result, ModelRecord)
     return result
 

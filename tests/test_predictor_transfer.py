@@ -81,5 +81,5 @@ def test_arrays_that_are_no_line_are_refused(name: str) -> None:
     arrays = dict(fit(mixture(20, seed=5), TRANSFER, sources=SOURCES).estimator.to_arrays())
     TransferRegressor().from_arrays(arrays)
     del arrays[name]
-    with pytest.raises(ValueError, match="'coef', 'intercept', 'products' and 'shares'"):
+    with pytest.raises(ValueError, match="'coef', 'intercept', 'products', 'shares'"):
         TransferRegressor().from_arrays(arrays)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from latbench.backend import CompileOptions
+from latbench.errors import LatbenchError
 from latbench.executor import SessionDiedError
-from latbench.measure.one_model.record import Refusal
+from latbench.measure.one_model.record import ModelRecord, Refusal
 from latbench.measure.one_model.request import SourceRequest, SourceResult
+from latbench.measure.one_model.results import Results
 from latbench.measure.one_model.sessions import DEFAULT
 from latbench.measure.settings import Settings
 from latbench.measure.workers import Workers
+from latbench.records.figures import figures
+
+_log = logging.getLogger(__name__)
 
 
 def measure_source(
@@ -45,16 +52,74 @@ def measure_source(
         UsageError: the model cannot be opened.
     """
     distinct = tuple(dict.fromkeys(backends))
-    options = options or CompileOptions()
-    request = SourceRequest(source, tuple(inputs), batch, distinct, options, settings, seed, with_operators)
+    request = SourceRequest(
+        source, tuple(inputs), batch, distinct, options or CompileOptions(), settings, seed, with_operators
+    )
     with Workers() as workers:
-        try:
-            return workers.run(request, timeout=timeout)
-        except SessionDiedError as death:
-            if len(distinct) == 1:
-                return SourceResult(source, (Refusal(distinct[0], death),))
-            note = f"{death}; each backend was measured alone, not in turns with the others"
-        alone = [_alone(workers, replace(request, backends=(backend,)), timeout) for backend in distinct]
+        return _measured(workers, request, timeout)
+
+
+def measure_sources(
+    sources: Sequence[str],
+    backends: Sequence[str],
+    *,
+    inputs: Sequence[str] = (),
+    batches: Sequence[int | None] = (None,),
+    options: Sequence[CompileOptions] = (CompileOptions(),),
+    settings: Settings = DEFAULT,
+    seed: int = 0,
+    with_operators: bool = False,
+    timeout: float = 120.0,
+    on_progress: Callable[[str], None] = lambda doing: None,
+) -> Results:
+    """Measure every source in every batch and with all options; the backends of one take turns.
+
+    A source that cannot be opened becomes a `Refusal` of every backend, and the others are measured.
+
+    Args:
+        sources: see `measure_source`. Files of one name in several folders are filed under their paths.
+        backends: see there.
+        inputs: for every source.
+        batches: the first dimension of every input; None leaves the inputs as they are.
+        options: how to compile, such as with different numbers of threads.
+        settings: how each of the sessions measures.
+        seed: recorded.
+        with_operators: whether to profile the operators, where a backend can.
+        timeout: seconds that opening and each compilation may take.
+        on_progress: called before each one with what is measured, as a text.
+    """
+    distinct = tuple(dict.fromkeys(backends))
+    asked = list(itertools.product(dict.fromkeys(sources), dict.fromkeys(batches), options))
+    found: list[SourceResult] = []
+    with Workers() as workers:
+        for number, (source, batch, each) in enumerate(asked, start=1):
+            on_progress(_doing(source, batch, each, f" ({number} of {len(asked)})" if len(asked) > 1 else ""))
+            request = SourceRequest(source, tuple(inputs), batch, distinct, each, settings, seed, with_operators)
+            try:
+                found.append(_measured(workers, request, timeout))
+            except LatbenchError as error:
+                found.append(SourceResult(source, tuple(Refusal(backend, error) for backend in distinct)))
+            _log.info("%s: %s", source, "; ".join(map(_told, found[-1].results)))
+    if len(asked) == 1:
+        return Results(found[0].results, found[0].notes)
+    results: list[ModelRecord | Refusal] = []
+    notes: dict[str, None] = {}
+    for (source, batch, each), result in zip(asked, found, strict=True):
+        namesakes = {other for (other, *_), told in zip(asked, found, strict=True) if told.name == result.name}
+        name = result.name if len(namesakes) == 1 else source
+        results += [_told_apart(one, name, batch, each.threads) for one in result.results]
+        notes |= dict.fromkeys(f"{name}: {note}" for note in result.notes)
+    return Results(tuple(results), tuple(notes))
+
+
+def _measured(workers: Workers, request: SourceRequest, timeout: float) -> SourceResult:
+    try:
+        return workers.run(request, timeout=timeout)
+    except SessionDiedError as death:
+        if len(request.backends) == 1:
+            return SourceResult(request.source, (Refusal(request.backends[0], death),))
+        note = f"{death}; each backend was measured alone, not in turns with the others"
+    alone = [_alone(workers, replace(request, backends=(backend,)), timeout) for backend in request.backends]
     notes = dict.fromkeys(text for result in alone for text in result.notes)
     return SourceResult(alone[0].name, tuple(result.results[0] for result in alone), (*notes, note))
 
@@ -64,3 +129,20 @@ def _alone(workers: Workers, request: SourceRequest, timeout: float) -> SourceRe
         return workers.run(request, timeout=timeout)
     except SessionDiedError as death:
         return SourceResult(request.source, (Refusal(request.backends[0], death),))
+
+
+def _told_apart(result: ModelRecord | Refusal, name: str, batch: int | None, threads: int) -> ModelRecord | Refusal:
+    """Return the result of one of several models with what tells it from theirs."""
+    if isinstance(result, Refusal):
+        return replace(result, model=name, batch=batch, threads=threads)
+    return replace(result, measurement=replace(result.measurement, subject=name))
+
+
+def _doing(source: str, batch: int | None, options: CompileOptions, of: str) -> str:
+    return f"measuring {source}{f', batch {batch}' if batch else ''}, threads {options.threads}{of}"
+
+
+def _told(result: ModelRecord | Refusal) -> str:
+    if isinstance(result, Refusal):
+        return f"{result.backend} refuses it"
+    return f"{figures(result.value)} ms on {result.conditions.backend}"

@@ -24,6 +24,21 @@ from latbench.executor import Request, Result_co, SessionDiedError
 PID = struct.Struct("q")
 """How process numbers are written to and read from the process that starts workers."""
 
+_START = """
+import sys
+if sys.platform == "linux":
+    import ctypes, os
+    ctypes.CDLL(None).prctl(1, 9)
+    if os.getppid() != int(sys.argv[2]):
+        os._exit(1)
+from latbench.measure.workers.zygote import main
+main()
+"""
+"""What starts workers asks the kernel for its own death before it imports anything: PR_SET_PDEATHSIG is 1, SIGKILL 9.
+
+Imports take seconds, and many on a busy machine, in which it would outlive a parent that is killed.
+"""
+
 
 class Workers:
     """Runs sessions in processes of their own, forked from one that has the heavy imports done.
@@ -39,7 +54,7 @@ class Workers:
         self._stderr = tempfile.TemporaryFile("w+b")
         with theirs:
             self._zygote = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "latbench.measure.workers.zygote", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
@@ -185,7 +200,7 @@ class RunningSession(Generic[Result_co]):
                         held.enter_context(turn)
                         turn = None
                     self._send(b"time\n", index)
-                case "timing":
+                case "timing" | "running":
                     index, doing, limit = None, "timing", timeout + self._request.max_seconds
                 case "finished":
                     return self._request.read_result(event["result"])

@@ -1,7 +1,8 @@
 """The contract of an executor: it finds places where a backend's devices are, and runs measuring sessions there.
 
-`latbench.measure.workers.local` is the one that works in processes of this machine. Another one takes a request to
-where its device is, as one line of JSON, and brings the result back::
+`latbench.measure.workers.local` is the one that works in processes of this machine, `latbench.measure.workers.ssh` in
+those of another one. Whichever it is, it takes a request to where its device is, as one line of JSON, and brings the
+result back; `latbench.testing.ExecutorSuite` is its contract as tests::
 
     class OverThere:
         def places(self, request):

@@ -13,6 +13,8 @@ from latbench.errors import DataError
 from latbench.measure.estimate import Z_95
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "LESS", "MORE", "UNCLEAR"]
+WORSE = ("SLOWER", "MORE")
+"""Verdicts that say that B takes more."""
 TOLERANCE = 0.02
 """About what two careful runs on a quiet machine can tell apart."""
 

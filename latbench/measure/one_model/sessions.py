@@ -154,7 +154,7 @@ def measure_on_backends(
             engines[name] = _backend(each)
         except LatbenchError as error:
             results[name] = Refusal(name, error)
-    inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
+    inputs = model.described()
     for name, result in _in_turns(model, engines, options, settings, seed=seed, notify=notify).items():
         if isinstance(result, Refusal):
             results[name] = result

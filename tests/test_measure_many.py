@@ -141,7 +141,7 @@ def test_sizes_and_walls_stand_beside_the_clock_of_the_device() -> None:
     shown = dict(zip(cells.columns, cells.rows[0], strict=True))
     assert (shown["p50"], shown["wall p50"], shown["inputs/s"]) == ("2.000", "4.000", "250.0")
     assert (shown["memory MiB"], shown["peak MiB"]) == ("1.0*", "3.0")
-    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.49 MiB of weights" in cells.title
+    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.5 MiB of weights" in cells.title
     assert any("growth of the process" in remark for remark in cells.remarks)
     assert "wall p50" not in table.cells([record(clock="wall", inspection=told)]).columns
 

@@ -17,7 +17,6 @@ from latbench.cli.console import err, out, print_json
 from latbench.cli.progress import Bars
 from latbench.errors import UsageError
 from latbench.executor import Executor
-from latbench.measure.workloads import FALLBACK
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
 
@@ -166,19 +165,9 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
                 told.add(note)
                 err.print(f"note: {note}")
             line = lines[progress.quantity]
-            bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
+            bar.update(line, completed=progress.done, total=progress.total, note=progress.note)
 
         yield draw
-
-
-def _note(progress: Progress) -> str:
-    parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
-    parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items()) if flag != FALLBACK]
-    parts += [progress.fallbacks] if progress.fallbacks else []
-    parts += [f"{progress.failures} failed"] if progress.failures else []
-    floor = progress.noise_floor
-    parts += [f"floor {floor.mape:.2%}"] if floor is not None and floor.mape is not None else []
-    return ", ".join(parts)
 
 
 def _print(summary: Summary) -> None:

@@ -77,6 +77,8 @@ _TYPES: dict[int, tuple[Any, np.dtype[Any]]] = {
 _FAULT = re.compile(r"error|fail|not support|can't", re.IGNORECASE)
 _LOG_PREFIX = re.compile(r"^\[(?:\d\d:){2}\d\d\] \S*:\d+: |^\[ERROR\] ")
 _PROFILED_RUNS = 20
+_ADDED = re.compile(r"(__matmul_converted)?(_raster_\d+)?$")
+"""What MNN appends to the name of an operator of the file that it has changed, or whose input it copies."""
 
 
 class MnnBackend:
@@ -169,7 +171,7 @@ class CompiledSession:
             self._fill()
             self._check(self._interpreter.runSessionWithCallBackInfo(self._session, begin, end))
         return [
-            OperatorTime(kind, name, median(times) * len(times) / _PROFILED_RUNS)
+            OperatorTime(kind, name, median(times) * len(times) / _PROFILED_RUNS, nodes=(_ADDED.sub("", name),))
             for (kind, name), times in milliseconds.items()
         ]
 

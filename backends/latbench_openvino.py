@@ -112,8 +112,14 @@ class CompiledRequest:
         request = _request(profiled, self._model, self._inputs)
         for _ in range(_PROFILED_RUNS):
             request.infer()
+        told = {node.get_friendly_name(): node for node in profiled.get_runtime_model().get_ordered_ops()}
         return [
-            OperatorTime(node.node_type, node.node_name, node.real_time.total_seconds() * 1e3)
+            OperatorTime(
+                node.node_type,
+                node.node_name,
+                node.real_time.total_seconds() * 1e3,
+                *_shapes_and_nodes(told.get(node.node_name)),
+            )
             for node in request.profiling_info
             if node.status == openvino.ProfilingInfo.Status.EXECUTED
         ]
@@ -126,6 +132,16 @@ class CompiledRequest:
     ) -> None:
         """Free the request and what it runs."""
         del self._infer, self._request, self._inputs, self._model
+
+
+def _shapes_and_nodes(operator: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the shapes of an operator's inputs, and the names of what it has been in the model's file."""
+    if operator is None:
+        return "", ()
+    shapes = (port.get_partial_shape() for port in operator.inputs())
+    names = operator.get_rt_info()["originalLayersNames"].astype(str)
+    texts = ["x".join(map(str, shape.to_shape())) for shape in shapes if shape.is_static and shape.rank.get_length()]
+    return ", ".join(texts), tuple(name for name in names.split(",") if name)
 
 
 def _compiled(core: Any, model: Model, settings: dict[str, Any]) -> Any:

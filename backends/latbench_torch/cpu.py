@@ -23,7 +23,7 @@ from latbench_torch.variant import Variant
 class CpuBackend:
     """PyTorch on the CPU.
 
-    Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for) and
+    Options: ``memory_format=as_given|contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for) and
     ``compile=no|default``; the first value is the default.
     """
 

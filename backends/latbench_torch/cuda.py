@@ -30,7 +30,7 @@ _LAUNCH_BOUND = 0.9
 class CudaBackend:
     """PyTorch on the current CUDA device.
 
-    Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
+    Options: ``memory_format=as_given|contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
     ``compile=no|default|reduce-overhead|max-autotune`` (the modes of ``torch.compile``) and ``graph=no|yes`` (capture
     one CUDA graph and launch that); the first value is the default. A profile uses all visible GPUs that are equal, and
     ``CUDA_VISIBLE_DEVICES`` chooses among them.

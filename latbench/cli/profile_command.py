@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Column
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json
+from latbench.cli.progress import Bars
 from latbench.measure.workloads import FALLBACK
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
@@ -119,7 +119,7 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that draws progress; it draws nothing before its first call, so a mistake has no bar."""
     # On a narrow terminal the note takes a second line; no number is cut short.
     whole = Column(no_wrap=True)
-    bar = Bar(
+    bar = Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(table_column=whole),

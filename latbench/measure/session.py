@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Device, Fact, HasState, device_of
+from latbench.backend import Backend, CompileOptions, Device, Fact, HasPrecision, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
 from latbench.errors import CounterError, MeasurementError, OutOfMemoryError, UsageError, reason
 from latbench.executor import Notify
@@ -23,6 +23,7 @@ from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
 from latbench.measure.workloads import FALLBACK, CompiledWorkload, Workload
+from latbench.model.inputs import SampleNote
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.subjects import Failure
 
@@ -203,11 +204,12 @@ class Session:
 
         def correct(each: CompiledWorkload) -> bool:
             with self.recorded(each.workload):
-                verify_outputs(each.compiled, each.model, self.options.precision)
+                for note in verify_outputs(each.compiled, each.model, _precision(self.options, each)):
+                    warnings.warn(note, SampleNote, stacklevel=2)
                 return True
             return False
 
-        checkable = [c for c in compiled if c.model.has_module]
+        checkable = [c for c in compiled if c.model.has_module or self.settings.verify == "all"]
         if self.settings.verify == "none" or not checkable:
             return compiled
         if self.settings.verify == "sample":
@@ -270,11 +272,18 @@ def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) ->
         cache=session.settings.cache,
         backend=session.backend.name,
         device=replace(device, facts={**host_facts(), **device.facts}),
-        precision=options.precision,
+        precision=_precision(options, each),
         threads=options.threads,
-        batch=next((value.shape[0] for value in each.model.inputs.values() if value.ndim), 1),
+        batch=each.model.batch,
         options=dict(options.options),
     )
+
+
+def _precision(options: CompileOptions, each: CompiledWorkload) -> str:
+    """Return what a compiled model computes in. Without another word, that is what the model was given in."""
+    if isinstance(each.compiled, HasPrecision):
+        return each.compiled.precision()
+    return each.model.precision if options.precision == CompileOptions().precision else options.precision
 
 
 def _device_state(backend: Backend) -> Mapping[str, Fact]:

@@ -40,14 +40,15 @@ class ModelRecord:
     estimate: str = ""
 
     @property
-    def inputs_per_second(self) -> float:
+    def inputs_per_second(self) -> float | None:
         """The throughput of one inference after another, from the median call on the wall clock.
 
-        A simulated device's own clock runs ahead of the wall's, and then counts.
+        None where nobody says what the batch is. A simulated device's own clock runs ahead of the wall's, and counts.
         """
         told = self.inspection
         medians = [medians["p50"] for medians in (told.percentiles, told.wall_percentiles) if "p50" in medians]
-        return self.conditions.batch / max(medians, default=self.measurement.value) * 1e3
+        batch = self.conditions.batch
+        return None if batch is None else batch / max(medians, default=self.measurement.value) * 1e3
 
     @property
     def profiled_ratio(self) -> float | None:
@@ -59,7 +60,9 @@ class ModelRecord:
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
         """Read what `dataclasses.asdict` gives."""
         inspection = values["inspection"]
-        operators = tuple(OperatorTime(**operator) for operator in inspection["operators"])
+        operators = tuple(
+            OperatorTime(**{**each, "nodes": tuple(each.get("nodes", ()))}) for each in inspection["operators"]
+        )
         return cls(
             dict(values["inputs"]),
             Conditions.from_json(values["conditions"]),

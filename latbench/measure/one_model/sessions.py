@@ -8,6 +8,8 @@ interval comes from how far they disagree, which includes memory layout and the 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,10 +32,13 @@ from latbench.measure.workloads import Workload
 from latbench.model import Model
 from latbench.model.samples import Samples
 from latbench.model.source import as_model
+from latbench.progress import told
 from latbench.records.measurement import Conditions, Measurement
 
 if TYPE_CHECKING:
     from torch import nn
+
+_log = logging.getLogger(__name__)
 
 SESSIONS = 5
 _HALF_WIDTH = 1.46
@@ -53,11 +58,13 @@ def measure_model(
     options: CompileOptions | None = None,
     settings: Settings = DEFAULT,
     seed: int = 0,
-) -> Measurement:
+    with_operators: bool = False,
+) -> ModelRecord:
     """Measure one model in this process.
 
     ``measure_model(net, torch.randn(1, 3, 224, 224), backend="onnxruntime").value`` is a latency in ms, and
-    ``measure_model("net.onnx", "onnxruntime")`` is enough where the inputs are known.
+    ``measure_model("net.onnx", "onnxruntime")`` is enough where the inputs are known. A notebook shows the record as a
+    table, and its progress while it is measured; elsewhere, the log ``latbench`` has it.
 
     Args:
         model: a torch module, of which a copy is measured in eval mode; a path to an ``.onnx`` or ``.pt2`` file;
@@ -69,6 +76,7 @@ def measure_model(
         options: how it is compiled.
         settings: how each of the sessions measures.
         seed: recorded.
+        with_operators: whether to profile the operators, where the backend can.
 
     Raises:
         UsageError: a model that cannot be opened or does not run on its inputs, an unknown backend, options that it
@@ -81,10 +89,24 @@ def measure_model(
         raise UsageError(f"{word} is given twice, after the model and as {word}=: leave one out")
     found = _backend(cast("str | Backend", given) if is_backend else backend or "onnxruntime")
     opened = as_model(model, inputs if is_backend or given is None else cast("Samples", given))
-    (result,) = _in_turns(opened, {found.name: found}, options or CompileOptions(), settings, seed=seed).values()
+    sessions = itertools.count(1)
+    with told(_log) as tell:
+
+        def notify(phase: str, index: int) -> None:
+            if phase == "timing":
+                tell(f"measuring {opened.name} on {found.name}, session {next(sessions)}")
+
+        (result,) = measure_on_backends(
+            *(opened, [found]),
+            options=options,
+            settings=settings,
+            seed=seed,
+            with_operators=with_operators,
+            notify=notify,
+        )
     if isinstance(result, Refusal):
         raise result.error
-    return result[1]
+    return result
 
 
 def _backend(backend: str | Backend) -> Backend:
@@ -102,7 +124,7 @@ def _backend(backend: str | Backend) -> Backend:
 
 def measure_on_backends(
     model: Model,
-    backends: Sequence[str],
+    backends: Sequence[str | Backend],
     *,
     options: CompileOptions | None = None,
     settings: Settings = DEFAULT,
@@ -116,7 +138,7 @@ def measure_on_backends(
 
     Args:
         model: what to measure.
-        backends: distinct plug-in names or ``module:Class``; the result has their order.
+        backends: plug-in names, ``module:Class``, or backends; the result has their order, each name once.
         options: how it is compiled.
         settings: how each of the sessions measures.
         seed: recorded.
@@ -126,12 +148,13 @@ def measure_on_backends(
     options = options or CompileOptions()
     results: dict[str, ModelRecord | Refusal] = {}
     engines: dict[str, Backend] = {}
-    for name in backends:
+    given = {each if isinstance(each, str) else each.name: each for each in backends}
+    for name, each in given.items():
         try:
-            engines[name] = plugins.configure(plugins.BACKENDS, name, {})
+            engines[name] = _backend(each)
         except LatbenchError as error:
             results[name] = Refusal(name, error)
-    inputs = {name: f"{'x'.join(map(str, x.shape))}:{x.dtype}" for name, x in model.inputs.items()}
+    inputs = model.described()
     for name, result in _in_turns(model, engines, options, settings, seed=seed, notify=notify).items():
         if isinstance(result, Refusal):
             results[name] = result
@@ -139,7 +162,7 @@ def measure_on_backends(
         inspection = inspect_model(model, engines[name], options, with_operators=with_operators)
         # The record says what loads the backend again: for a class that is not installed, that is not its name.
         results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
-    return [results[name] for name in dict.fromkeys(backends)]
+    return [results[name] for name in given]
 
 
 def succeeded(result: SessionResult) -> SessionResult:

@@ -55,7 +55,7 @@ def _bytes(weight: onnx.TensorProto) -> float:
     name = onnx.TensorProto.DataType.Name(weight.data_type)
     half = 0.5 if name.endswith("INT4") or name.startswith("FLOAT4") else 1
     itemsize: int = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize
-    return math.prod(weight.dims) * itemsize * half
+    return float(math.prod(weight.dims) * itemsize * half)
 
 
 def _shapes(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Shape, int]]:

@@ -12,8 +12,7 @@ from latbench.measure.workers.local import LocalExecutor
 from latbench.measure.workers.ssh import SshExecutor
 from latbench.testing import ExecutorSuite
 from tests.board import HOST, FakeBoard, SshBoard, on_path, why_no_server
-
-PATIENCE_S = 600.0
+from tests.patience import PATIENCE_S
 
 
 class TestLocal(ExecutorSuite):

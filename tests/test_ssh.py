@@ -29,10 +29,10 @@ from latbench.testing import Probe
 from latbench.testing.executor_suite import places
 from latbench.testing.probe import ProbeResult
 from tests.board import HOST, FakeBoard, SshBoard, on_path, why_no_server
+from tests.patience import PATIENCE_S
 from tests.test_profiling import FAST, NULL, SPACE, counts, planned
 
 AT_ONCE = (0.0, 0.0, 0.0)
-PATIENCE_S = 600.0
 SAMPLES = 30
 
 

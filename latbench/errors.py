@@ -32,12 +32,15 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 class LatbenchError(Exception):
-    """The base of every exception that latbench raises on purpose."""
+    """The base of every exception that latbench raises on purpose. Its message is plain text, whatever it quotes."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(_ANSI.sub("", part) if isinstance(part, str) else part for part in parts))
 
 
 def reason(error: BaseException) -> str:
     """Return what an exception says, preceded by its class unless it is one of latbench's."""
-    return str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LatbenchError) else _ANSI.sub("", f"{type(error).__name__}: {error}")
 
 
 def first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from latbench.backend import CompileOptions, device_of
+from latbench.backend import CompileOptions, HasPrecision, device_of
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
@@ -279,3 +279,14 @@ def test_a_branch_takes_what_it_does_besides_the_operators_in_it() -> None:
     assert _own_times(events) == [3, 3, 4, 0, 4, 2]
     assert sum(_own_times(events)) == 16
     assert _own_times(events[::-1]) == _own_times(events)[::-1]
+
+
+@pytest.mark.parametrize(("dtype", "runs"), [(torch.float32, "fp32"), (torch.float16, "fp32"), (torch.float64, "fp64")])
+def test_the_precision_is_the_one_that_runs(dtype: torch.dtype, runs: str) -> None:
+    """The CPU has no convolutions of half numbers on x86, and those of other processors run what is asked for."""
+    model = Model.from_module(nn.Linear(4, 4).to(dtype), torch.ones(1, 4, dtype=dtype))
+    with OnnxRuntimeBackend().compile(model, CompileOptions()) as compiled:
+        assert isinstance(compiled, HasPrecision)
+        told = compiled.precision()
+        assert told == runs or (dtype is torch.float16 and told == "fp16")
+        verify_outputs(compiled, model, told)

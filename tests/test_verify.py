@@ -98,6 +98,11 @@ def test_of_several_precisions_the_least_accurate_counts() -> None:
         verify_outputs(Given(np.array([1.05])), model, "fp32")
 
 
+def test_a_model_that_a_runtime_casts_up_may_be_as_inaccurate_as_its_module() -> None:
+    half = Model.from_module(Returns(lambda: torch.ones(1)).half(), torch.ones(1).half())
+    verify_outputs(Given(np.array([1.01])), half, "fp32")
+
+
 def test_random_outputs_are_told_and_the_others_compared() -> None:
     model = returning(lambda: (torch.rand(4), torch.ones(2)))
     (note,) = verify_outputs(Given(np.zeros(4), np.ones(2)), model, "fp32")

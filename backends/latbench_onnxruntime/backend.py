@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from latbench.backend import CompileOptions, Device, OperatorTime, check_options
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.model import Model
+from latbench.model.onnx_graph import precision_of_graph
 from latbench_onnxruntime import providers
 from latbench_onnxruntime.threads import SPINNING, Threads
 
@@ -117,6 +119,16 @@ class CompiledSession:
             outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
             return outputs
         return [_array(value) for value in self._binding.get_outputs()]
+
+    def precision(self) -> str:
+        """Return what runs: where the provider has no kernels of a type, the runtime casts, without a word, to fp32."""
+        if self._model.precision == "fp32" or self._model.path is not None:
+            return self._model.precision
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self._settings()
+            settings.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+            self._session(settings)
+            return precision_of_graph(onnx.load_model(settings.optimized_model_filepath).graph)
 
     def flags(self) -> tuple[str, ...]:
         """Return whether other providers than the one asked for run some of the operators."""

@@ -211,7 +211,11 @@ class Session:
         def correct(each: CompiledWorkload) -> bool:
             self._notify("verifying", each.index)
             with self.recorded(each.workload):
-                for note in verify_outputs(each.compiled, each.model, _precision(self.options, each)):
+                precision = _precision(self.options, each)
+                notes = verify_outputs(each.compiled, each.model, precision)
+                if self.options.precision == CompileOptions().precision and precision != each.model.precision:
+                    notes += (f"{each.model.name} is {each.model.precision}, and {self.backend.name} runs {precision}",)
+                for note in notes:
                     warnings.warn(note, SampleNote, stacklevel=2)
                 return True
             return False

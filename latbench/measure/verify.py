@@ -27,7 +27,8 @@ def verify_outputs(compiled: Compiled, model: Model, precision: str) -> tuple[st
     Args:
         compiled: what a backend made of the model.
         model: where it has no module, its outputs are looked at alone.
-        precision: what it computes in; of several, joined by ``+``, the least accurate counts.
+        precision: what it computes in; of several, joined by ``+``, and of what the module does, the least accurate
+            counts.
 
     Returns:
         What a reader should know: what is not compared, and outputs that are empty or not finite.
@@ -39,7 +40,8 @@ def verify_outputs(compiled: Compiled, model: Model, precision: str) -> tuple[st
     notes = [note for index, output in enumerate(given) for note in _notes(f"output {index} of {model.name}", output)]
     if not model.has_module:
         return tuple(notes)
-    tolerance = max(TOLERANCE.get(part, TOLERANCE["fp16"]) for part in precision.split("+"))
+    parts = {*precision.split("+"), *model.precision.split("+")}
+    tolerance = max(TOLERANCE.get(part, TOLERANCE["fp16"]) for part in parts)
     expected = model.reference_outputs()
     try:
         _compare(expected, given, model.name, tolerance, precision)

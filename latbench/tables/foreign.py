@@ -16,7 +16,7 @@ from latbench.records.measurement import Conditions, Measurement
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import IMPORTED, Identity
 from latbench.tables import mixtures, units
-from latbench.tables.file import Table, stem
+from latbench.tables.file import Table, shortened, stem
 from latbench.tables.numbers import MISSING, decimal_of, number
 
 _UNKNOWN = "unknown"
@@ -147,7 +147,7 @@ def _values(table: Table, columns: Columns, factor: float, *, skip_empty: bool) 
     for index, cell in enumerate(cells):
         value = (number(cell, decimal) if isinstance(cell, str) else float(cell)) * factor
         if not math.isfinite(value) or value <= 0:
-            raise DataError(f"{table.row_name(index)}: {name} is {cell!r}; {_remedy(str(cell), name)}")
+            raise DataError(f"{table.row_name(index)}: {name} is {shortened(repr(cell))}; {_remedy(str(cell), name)}")
         values.append(value)
     return table, values, len(missing)
 

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from latbench.backend import CompileOptions, median_per_run, device_of
+from latbench.backend import CompileOptions, device_of, median_per_run
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model

@@ -15,7 +15,7 @@ from latbench.measure.one_model.request import SourceRequest, SourceResult
 from latbench.measure.one_model.results import Results
 from latbench.measure.one_model.sessions import DEFAULT
 from latbench.measure.settings import Settings
-from latbench.measure.workers import Workers
+from latbench.measure.workers import FILES, SPACES, Workers
 from latbench.records.figures import figures
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def measure_source(
     request = SourceRequest(
         source, tuple(inputs), batch, distinct, options or CompileOptions(), settings, seed, with_operators
     )
-    with Workers() as workers:
+    with _workers([source]) as workers:
         return _measured(workers, request, timeout)
 
 
@@ -91,7 +91,7 @@ def measure_sources(
     distinct = tuple(dict.fromkeys(backends))
     asked = list(itertools.product(dict.fromkeys(sources), dict.fromkeys(batches), options))
     found: list[SourceResult] = []
-    with Workers() as workers:
+    with _workers(sources) as workers:
         for number, (source, batch, each) in enumerate(asked, start=1):
             on_progress(_doing(source, batch, each, f" ({number} of {len(asked)})" if len(asked) > 1 else ""))
             request = SourceRequest(source, tuple(inputs), batch, distinct, each, settings, seed, with_operators)
@@ -110,6 +110,11 @@ def measure_sources(
         results += [_told_apart(one, name, batch, each.threads) for one in result.results]
         notes |= dict.fromkeys(f"{name}: {note}" for note in result.notes)
     return Results(tuple(results), tuple(notes))
+
+
+def _workers(sources: Sequence[str]) -> Workers:
+    """Return workers that have imported what opens these sources."""
+    return Workers(FILES if all(source.endswith(".onnx") for source in sources) else SPACES)
 
 
 def _measured(workers: Workers, request: SourceRequest, timeout: float) -> SourceResult:

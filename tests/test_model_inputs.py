@@ -356,3 +356,43 @@ def test_nobody_knows_the_batch_of_a_factorys_samples_until_it_is_asked_for() ->
     assert shapes == {"t": (1,), "x": (4, 8), "table": ()}
     with pytest.raises(ModelError, match="several first dimensions"):
         open_model(f"{HERE}:uneven", batch=4)
+
+
+# Modules that are no libraries
+
+
+@pytest.mark.parametrize(
+    "line", ["import sys; sys.exit(3)", "import argparse; argparse.ArgumentParser().parse_args(['--no'])"]
+)
+def test_a_module_that_ends_the_program_when_it_is_imported_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script_of_a_user.py").write_text(line)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError, match=r"importing 'script_of_a_user' ends the program \(SystemExit: [23]\)"):
+        open_model("script_of_a_user:net")
+
+
+class Fails(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "give inputs of the shapes that it takes"),
+        (RuntimeError("expected scalar type Float but found Double"), "give inputs of the type that it takes"),
+        (IndexError("index out of range in self"), "with values that it takes"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "have the factory build it on the CPU"),
+        (NameError("name 'np' is not defined"), "run it alone first"),
+        (ValueError("of its own"), "its own code raises this, so run it alone first"),
+    ],
+)
+def test_the_remedy_fits_the_failure(error: Exception, remedy: str) -> None:
+    with pytest.raises(ModelError, match=f"does not run on x:1:float32 .*: .*{remedy}"):
+        as_model(Fails(error), torch.ones(1))

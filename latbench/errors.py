@@ -48,7 +48,7 @@ def without_colours(text: str) -> str:
 
 def reason(error: BaseException) -> str:
     """Return what an exception says, preceded by its class unless it is one of latbench's."""
-    return str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LatbenchError) else without_colours(f"{type(error).__name__}: {error}")
 
 
 def first_line(error: BaseException) -> str:

@@ -141,7 +141,7 @@ def test_sizes_and_walls_stand_beside_the_clock_of_the_device() -> None:
     shown = dict(zip(cells.columns, cells.rows[0], strict=True))
     assert (shown["p50"], shown["wall p50"], shown["inputs/s"]) == ("2.000", "4.000", "250.0")
     assert (shown["memory MiB"], shown["peak MiB"]) == ("1.0*", "3.0")
-    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.49 MiB of weights" in cells.title
+    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.5 MiB of weights" in cells.title
     assert any("growth of the process" in remark for remark in cells.remarks)
     assert "wall p50" not in table.cells([record(clock="wall", inspection=told)]).columns
 
@@ -184,8 +184,7 @@ def test_a_bar_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(progress, "INTERVAL_S", 0.01)
     file = Written()
     with progress.Bars(console=Console(file=file, width=80)) as bars:
-        task = bars.add_task("measuring latency", total=40, note="12 drift")
-        bars.update(task, completed=3)
+        bars.add_task("measuring latency", total=40, completed=3, note="12 drift")
         assert file.told.wait(60)
     assert "measuring latency 3/40, " in file.getvalue()
 

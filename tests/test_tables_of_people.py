@@ -150,6 +150,8 @@ def test_text_that_is_not_utf_8_is_read_and_said(tmp_path: Path) -> None:
         (b"\n \n", "is empty"),
         (b"arch,latency", "no rows"),
     ],
+    # Compressed bytes hold the time, and every process must give a test the same name.
+    ids=["gzip", "xz", "zip", "parquet", "spreadsheet", "utf-16", "binary", "nothing", "spaces", "head"],
 )
 def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(data)

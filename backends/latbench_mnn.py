@@ -147,6 +147,10 @@ class CompiledSession:
         tensors = self._interpreter.getSessionOutputAll(self._session)
         return [_array(tensors[name]) for name in self._output_names]
 
+    def precision(self) -> str:
+        """Return what the session was asked for, whatever the file's weights are."""
+        return "fp32"
+
     def memory_mib(self) -> float:
         """Return the MiB that MNN says the session holds: weights and activations."""
         megabytes: float = self._interpreter.getSessionInfo(self._session, _MEMORY)

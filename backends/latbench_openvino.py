@@ -64,7 +64,7 @@ class OpenVinoBackend:
         }
         compiled = _compiled(self._core, model, settings)
         _check_what_came(compiled, model, options)
-        return CompiledRequest(self._core, model, compiled, settings)
+        return CompiledRequest(self._core, model, compiled, settings, options.precision)
 
     def _capabilities(self) -> list[str]:
         capabilities: list[str] = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -85,7 +85,8 @@ class OpenVinoBackend:
 class CompiledRequest:
     """A compiled model with one request that holds its inputs. One thread is the caller's own."""
 
-    def __init__(self, core: Any, model: Model, compiled: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, core: Any, model: Model, compiled: Any, settings: dict[str, Any], precision: str) -> None:
+        self._precision = precision
         one = settings["INFERENCE_NUM_THREADS"] == 1
         self.clock = "thread_cpu" if one else "wall"
         self._now = time.thread_time_ns if one else time.perf_counter_ns
@@ -105,6 +106,10 @@ class CompiledRequest:
         """Return the outputs for the sample inputs."""
         self._infer()
         return [np.array(tensor.data) for tensor in self._request.output_tensors]
+
+    def precision(self) -> str:
+        """Return what was asked for: `_check_what_came` has refused another."""
+        return self._precision
 
     def operator_times(self) -> list[OperatorTime]:
         """Profile another compilation of the same model; OpenVINO counts whole microseconds, the mean of all runs."""

@@ -28,8 +28,9 @@ Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
 Notify = Callable[[str, int], None]
-"""Called with a phase: ``"compiling"`` and ``"warming"`` with the index of a workload, ``"compiled"`` and ``"timing"``
-with -1. It may take its time at ``"compiled"``; what it hears last tells which workload a crash belongs to."""
+"""Called with a phase: ``"compiling"``, ``"verifying"`` and ``"warming"`` with the index of a workload, ``"compiled"``
+and ``"timing"`` with -1, and ``"running"`` where timing takes long. It may take its time at ``"compiled"``; what it
+hears last tells which workload a crash belongs to."""
 
 
 class Request(Protocol[Result_co]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from latbench_torch.cpu import CpuBackend
 
 HERE = "tests.test_model_inputs"
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-Inputs = dict[str, tuple[int, Sequence[int | str | None] | None]]
+Inputs = Mapping[str, tuple[int, Sequence[int | str | None] | None]]
 
 
 def onnx_file(
     path: Path,
     nodes: list[Any],
     inputs: Inputs,
-    weights: dict[str, np.ndarray] | None = None,
+    weights: dict[str, Any] | None = None,
     *,
     result: int = FLOAT,
     **saving: Any,
@@ -167,7 +167,7 @@ class Structured(nn.Module):
     ) -> Any:
         y = pair[0] - 2 * pair[1] + box["deep"][0]
         y = y if bias is None else y + bias
-        return {"y": 2 * y if twice else y, "none": None, "n": 3}
+        return {"y": 2 * y if twice else y}
 
 
 PAIR = [torch.full((1, 4), 3.0), torch.full((1, 4), 1.0)]
@@ -219,7 +219,9 @@ def test_samples_and_weights_run_as_they_are_given(dtype: torch.dtype, channels_
     with CpuBackend().compile(model, CompileOptions()) as compiled:
         compiled.run()
         verify_outputs(compiled, model, model.precision)
-    assert set(model.module.seen) == {(channels_last, dtype, dtype)}
+    module = model.module
+    assert isinstance(module, Looks)
+    assert set(module.seen) == {(channels_last, dtype, dtype)}
     name = {"torch.float32": "fp32", "torch.float16": "fp16", "torch.bfloat16": "bf16", "torch.float64": "fp64"}[
         str(dtype)
     ]
@@ -294,7 +296,11 @@ def test_eval_may_return_nothing_and_one_that_does_nothing_is_told() -> None:
         as_model(StaysInTraining(), x)
 
 
-@pytest.mark.parametrize("make", [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(1, 4))])
+def traced(module: nn.Module) -> Any:
+    return torch.jit.trace(module, torch.ones(1, 4))  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("make", [torch.jit.script, traced])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiled_modules_of_torchscript_are_measured(make: Any) -> None:
     model = as_model(make(nn.Linear(4, 2).eval()), torch.ones(1, 4))
@@ -350,3 +356,43 @@ def test_nobody_knows_the_batch_of_a_factorys_samples_until_it_is_asked_for() ->
     assert shapes == {"t": (1,), "x": (4, 8), "table": ()}
     with pytest.raises(ModelError, match="several first dimensions"):
         open_model(f"{HERE}:uneven", batch=4)
+
+
+# Modules that are no libraries
+
+
+@pytest.mark.parametrize(
+    "line", ["import sys; sys.exit(3)", "import argparse; argparse.ArgumentParser().parse_args(['--no'])"]
+)
+def test_a_module_that_ends_the_program_when_it_is_imported_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script_of_a_user.py").write_text(line)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError, match=r"importing 'script_of_a_user' ends the program \(SystemExit: [23]\)"):
+        open_model("script_of_a_user:net")
+
+
+class Fails(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "give inputs of the shapes that it takes"),
+        (RuntimeError("expected scalar type Float but found Double"), "give inputs of the type that it takes"),
+        (IndexError("index out of range in self"), "with values that it takes"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "have the factory build it on the CPU"),
+        (NameError("name 'np' is not defined"), "run it alone first"),
+        (ValueError("of its own"), "its own code raises this, so run it alone first"),
+    ],
+)
+def test_the_remedy_fits_the_failure(error: Exception, remedy: str) -> None:
+    with pytest.raises(ModelError, match=f"does not run on x:1:float32 .*: .*{remedy}"):
+        as_model(Fails(error), torch.ones(1))

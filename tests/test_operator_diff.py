@@ -133,6 +133,6 @@ def test_backends_of_one_model_are_compared_operator_by_operator() -> None:
     result = call(f"{HERE}:network", "--backend", "cpu,onnxruntime", "--top", 2)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0].startswith(f"A: {HERE}:network on cpu, batch 1, threads 1: ")
+    assert lines[0].startswith(f"A: {HERE}:network on cpu, threads 1: ")
     assert len([line for line in lines if "conv2d / Conv" in line or "linear / Gemm" in line]) >= 1
     assert "--top shows more of them" in lines[-1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -309,11 +311,15 @@ def test_more_architectures_than_a_space_has_are_planned_as_many_as_it_has(store
     assert run(store, 4).planned == 4
 
 
-def test_a_budget_of_nothing_measures_nothing_and_is_no_lack_of_one(store: Path) -> None:
+def test_a_budget_of_nothing_measures_nothing_and_is_no_lack_of_one(
+    store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     summary = profile_space(SPACE, NULL, store, samples=4, settings=FAST, budget_seconds=0.0)
     assert (summary.progress.measured, summary.left) == (0, 8)
-    summary = run(store, 4)
+    with caplog.at_level(logging.INFO, logger="latbench"):
+        summary = run(store, 4)
     assert (summary.progress.measured, summary.left) == (8, 0)
+    assert re.fullmatch(r"measuring latency 8/8, [\d,]+/h.*", caplog.messages[-1])
 
 
 class SilentBackend(NullBackend):

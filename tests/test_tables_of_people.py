@@ -150,6 +150,8 @@ def test_text_that_is_not_utf_8_is_read_and_said(tmp_path: Path) -> None:
         (b"\n \n", "is empty"),
         (b"arch,latency", "no rows"),
     ],
+    # Compressed bytes hold the time, and every process must give a test the same name.
+    ids=["gzip", "xz", "zip", "parquet", "spreadsheet", "utf-16", "binary", "nothing", "spaces", "head"],
 )
 def test_what_cannot_be_read_is_refused_in_words(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(data)
@@ -228,6 +230,18 @@ def test_a_column_that_does_not_show_it_is_not_guessed_at(tmp_path: Path) -> Non
     assert read(table, decimal=".")[0] == [4184, 2349]
     with pytest.raises(DataError, match=r"decimal points \('1\.5'\) and decimal commas \('2,5'\)"):
         read(of_values(tmp_path / "t.csv", "1.5", "2,5"))
+
+
+@pytest.mark.parametrize("cells", [("4.184", "950"), ("1,204", "950"), ("1.204", "12", "2.300")])
+def test_separated_thousands_are_not_taken_for_decimals(tmp_path: Path, cells: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="more than a thousand or has three decimals"):
+        read(of_values(tmp_path / "t.csv", *cells))
+
+
+def test_decimals_that_a_comma_cuts_off_are_not_lost(tmp_path: Path) -> None:
+    table = write(tmp_path / "t.csv", [f"{CELLS[0]},4,1848", f"{CELLS[1]},2,3489"], "arch,latency,")
+    with pytest.raises(DataError, match="column after 'latency' has no name and holds digits, such as '1848'"):
+        read(table)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +415,11 @@ def test_two_devices_in_one_table_are_no_repeats(
         read(table)
     values, said = read(table, where={column: str(cells[1])})
     assert (len(values), said.repeated) == (30, 0)
+
+
+def test_repeats_that_differ_much_are_noted(tmp_path: Path) -> None:
+    rows = [f"{cell},{(i + 1) * factor}" for factor in (1.0, 1.2) for i, cell in enumerate(CELLS[:9])]
+    assert "are 20% apart" in read(write(tmp_path / "t.csv", rows))[1].notes[0]
 
 
 def test_every_column_that_splits_is_named(tmp_path: Path) -> None:

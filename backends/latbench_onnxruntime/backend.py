@@ -14,12 +14,14 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
 from latbench.backend import CompileOptions, Device, OperatorTime, check_options
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.model import Model
+from latbench.model.onnx_graph import precision_of_graph
 from latbench_onnxruntime import providers
 from latbench_onnxruntime.threads import SPINNING, Threads
 
@@ -118,6 +120,16 @@ class CompiledSession:
             return outputs
         return [_array(value) for value in self._binding.get_outputs()]
 
+    def precision(self) -> str:
+        """Return what runs: where the provider has no kernels of a type, the runtime casts, without a word, to fp32."""
+        if self._model.precision == "fp32" or self._model.path is not None:
+            return self._model.precision
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self._settings()
+            settings.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+            self._session(settings)
+            return precision_of_graph(onnx.load_model(settings.optimized_model_filepath).graph)
+
     def flags(self) -> tuple[str, ...]:
         """Return whether other providers than the one asked for run some of the operators."""
         return self._flags
@@ -138,7 +150,9 @@ class CompiledSession:
         return settings
 
     def _session(self, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-        data, told = self._model.onnx, providers.arguments(self._provider, self._options.threads)
+        # A file of 2 GiB or more does not fit into one message: the runtime opens it, and what lies beside it.
+        data = self._model.onnx if self._model.path is None else str(self._model.path)
+        told = providers.arguments(self._provider, self._options.threads)
         if self._provider != providers.CPU:
             settings.add_session_config_entry(providers.TELL_ASSIGNMENT, "1")
         try:
@@ -164,11 +178,11 @@ class CpuSession(CompiledSession):
             events = json.loads(Path(session.end_profiling()).read_text())
         microseconds: dict[tuple[str, str], list[float]] = {}
         shapes: dict[tuple[str, str], str] = {}
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-                key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
-                microseconds.setdefault(key, []).append(event["dur"])
-                shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
+        kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
+        for event, own in zip(kernels, _own_times(kernels), strict=True):
+            key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
+            microseconds.setdefault(key, []).append(own)
+            shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
         return [
             OperatorTime(*key, _per_run(times) * 1e-3, shapes[key], (key[1].removesuffix(_BLOCKED),))
             for key, times in microseconds.items()
@@ -178,6 +192,20 @@ class CpuSession(CompiledSession):
 def _shapes(inputs: Iterable[Mapping[str, Sequence[int]]]) -> str:
     """Return the shapes of an event's inputs, of which each is by its type."""
     return ", ".join("x".join(map(str, shape)) for tensor in inputs for shape in tensor.values() if shape)
+
+
+def _own_times(events: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the microseconds of each event without those of the events in it: a branch or a loop holds others."""
+    own: list[float] = [event["dur"] for event in events]
+    holding: list[int] = []
+    for index in sorted(range(len(events)), key=lambda each: (events[each]["ts"], -events[each]["dur"])):
+        start = events[index]["ts"]
+        while holding and events[holding[-1]]["ts"] + events[holding[-1]]["dur"] <= start:
+            holding.pop()
+        if holding:
+            own[holding[-1]] -= events[index]["dur"]
+        holding.append(index)
+    return own
 
 
 def _per_run(times: list[float]) -> float:

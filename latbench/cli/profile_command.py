@@ -10,14 +10,13 @@ from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Column
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json
+from latbench.cli.progress import Bars
 from latbench.errors import UsageError
 from latbench.executor import Executor
-from latbench.measure.workloads import FALLBACK
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
 
@@ -143,7 +142,7 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that draws progress; it draws nothing before its first call, so a mistake has no bar."""
     # On a narrow terminal the note takes a second line; no number is cut short.
     whole = Column(no_wrap=True)
-    bar = Bar(
+    bar = Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(table_column=whole),
@@ -166,19 +165,9 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
                 told.add(note)
                 err.print(f"note: {note}")
             line = lines[progress.quantity]
-            bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
+            bar.update(line, completed=progress.done, total=progress.total, note=progress.note)
 
         yield draw
-
-
-def _note(progress: Progress) -> str:
-    parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
-    parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items()) if flag != FALLBACK]
-    parts += [progress.fallbacks] if progress.fallbacks else []
-    parts += [f"{progress.failures} failed"] if progress.failures else []
-    floor = progress.noise_floor
-    parts += [f"floor {floor.mape:.2%}"] if floor is not None and floor.mape is not None else []
-    return ", ".join(parts)
 
 
 def _print(summary: Summary) -> None:

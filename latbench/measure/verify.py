@@ -27,7 +27,8 @@ def verify_outputs(compiled: Compiled, model: Model, precision: str) -> tuple[st
     Args:
         compiled: what a backend made of the model.
         model: where it has no module, its outputs are looked at alone.
-        precision: what it computes in; of several, joined by ``+``, the least accurate counts.
+        precision: what it computes in; of several, joined by ``+``, and of what the module does, the least accurate
+            counts.
 
     Returns:
         What a reader should know: what is not compared, and outputs that are empty or not finite.
@@ -39,20 +40,26 @@ def verify_outputs(compiled: Compiled, model: Model, precision: str) -> tuple[st
     notes = [note for index, output in enumerate(given) for note in _notes(f"output {index} of {model.name}", output)]
     if not model.has_module:
         return tuple(notes)
-    tolerance = max(TOLERANCE.get(part, TOLERANCE["fp16"]) for part in precision.split("+"))
+    parts = {*precision.split("+"), *model.precision.split("+")}
+    tolerance = max(TOLERANCE.get(part, TOLERANCE["fp16"]) for part in parts)
     expected = model.reference_outputs()
     try:
         _compare(expected, given, model.name, tolerance, precision)
     except OutputMismatchError:
-        again = model.reference_outputs()
-        changing = _changing(expected, again, tolerance)
+        again, given_again = model.reference_outputs(), list(_arrays(compiled.outputs()))
+        changing = sorted({*_changing(expected, again, tolerance), *_changing(given, given_again, tolerance)})
         if not changing:
             raise
         notes.append(
-            f"{_listed(changing)} of {model.name} {'differs' if len(changing) == 1 else 'differ'} from one call of its "
-            "module to the next (random numbers, or a state that it keeps): only the shape is compared"
+            f"{_listed(changing)} of {model.name} {'differs' if len(changing) == 1 else 'differ'} from one call to the "
+            "next (random numbers, or a state that the module keeps): only the shape is compared"
         )
         _compare(expected, given, model.name, tolerance, precision, without=changing)
+    if model.elsewhere is not None and expected and _all_equal(expected, model.elsewhere) and model.takes_other_numbers:
+        notes.append(
+            f"the module of {model.name} returns the same for other inputs, so comparing outputs shows nothing: "
+            "it may keep what it has computed, or its weights may be zeros"
+        )
     return tuple(notes)
 
 
@@ -108,6 +115,12 @@ def _changing(expected: Sequence[Array], again: Sequence[Array], tolerance: floa
     """Return which outputs of a module differ between two of its calls."""
     pairs = enumerate(zip(expected, again, strict=False))
     return [i for i, (a, b) in pairs if a.shape != b.shape or _difference(a, b, tolerance * 1e-3)]
+
+
+def _all_equal(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    return len(some) == len(others) and all(
+        np.array_equal(a, b, equal_nan=a.dtype.kind in "fc") for a, b in zip(some, others, strict=True)
+    )
 
 
 def _notes(what: str, output: Array) -> list[str]:

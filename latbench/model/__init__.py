@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ModelError, first_line
@@ -42,6 +43,7 @@ class Model:
 
     Attributes:
         inputs: the tensors among the samples by name, as arrays in C order: what a runtime of ONNX files takes.
+        elsewhere: what the module returned for `other_tensors`, where it has been tried.
         build_ms: time spent so far on building the module and writing the ONNX file.
 
     Raises:
@@ -69,6 +71,7 @@ class Model:
         self._given = {leaf: as_given(name, leaf, value) for leaf, value in leaves(samples)}
         self.inputs = as_inputs(name, self._given)
         self.build_ms = 0.0
+        self.elsewhere: list[NDArray[Any]] | None = None
         self._was_shown = False
         self._build_module, self._read_onnx, self._precision = module, onnx, precision
 
@@ -129,6 +132,11 @@ class Model:
 
         return [unlike(as_tensor(value)) for value in self._given.values()]
 
+    @property
+    def takes_other_numbers(self) -> bool:
+        """Whether `other_tensors` differ from the sample's at all."""
+        return any(not np.array_equal(unlike(x), x) for x in self.inputs.values())
+
     @cached_property
     def onnx(self) -> bytes:
         """The network as an ONNX file, written from the module unless it came as one.
@@ -145,15 +153,14 @@ class Model:
         module = self.module
         start = time.perf_counter()
         if self._was_shown:
-            with suppress(Exception):  # it may take no other numbers; what is wrong with it shows elsewhere
-                self.outputs_of(self.other_tensors())
+            self.show_other_numbers()
         data = export_onnx(module, {name: unlike(value) for name, value in self.inputs.items()})
         self.build_ms += (time.perf_counter() - start) * 1e3
         return data
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the ONNX file, weights included; empty while no backend has asked for the file."""
+        """The SHA-256 of the ONNX file, weights included; empty for one that nobody has asked for, or of 2 GiB."""
         return hashlib.sha256(self.onnx).hexdigest() if "onnx" in self.__dict__ else ""
 
     @cached_property
@@ -168,6 +175,11 @@ class Model:
     def described(self) -> dict[str, str]:
         """Return the samples for a record: ``{"x": "1x3x224x224:float32", "steps": "1:int64=50"}``."""
         return {name: described(value, self.inputs[name]) for name, value in self._given.items()}
+
+    def show_other_numbers(self) -> None:
+        """Run the module on `other_tensors`: what it keeps of a run is then not of the sample."""
+        with suppress(Exception):  # it may take no other numbers than the sample's
+            self.outputs_of(self.other_tensors())
 
     def reference_outputs(self) -> list[NDArray[Any]]:
         """Return the module's own outputs for the sample inputs: what every compiled form must reproduce."""

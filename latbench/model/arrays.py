@@ -23,6 +23,10 @@ def as_given(owner: str, name: str, value: Any) -> Any:
         ModelError: the value holds no numbers.
     """
     if not isinstance(value, np.ndarray | np.generic):
+        if value.is_meta:
+            raise ModelError(
+                f"the sample {name!r} of {owner} lies on the meta device, without values: make it on the CPU"
+            )
         return value.detach().cpu().clone()
     array = np.asarray(value)
     if array.dtype.kind not in _NUMBERS and array.dtype.name != _BFLOAT16:
@@ -46,14 +50,14 @@ def unlike(value: NDArray[Any]) -> NDArray[Any]:
     """
     if value.dtype.kind in "iub":
         return value
-    other = np.ascontiguousarray(value.reshape(-1)[::-1].reshape(value.shape))
+    other = value.reshape(-1)[::-1].reshape(value.shape).copy()
     # Half of a number of the sample's own range, where turning it round changes nothing.
-    return value * value.dtype.type(0.5) if np.array_equal(other, value, equal_nan=True) else other
+    return np.asarray(value * value.dtype.type(0.5)) if np.array_equal(other, value, equal_nan=True) else other
 
 
 def described(given: Any, array: NDArray[Any]) -> str:
     """Return a sample's shape and type, its layout if it is not in C order, and the value of what decides the work."""
-    text = f"{'x'.join(map(str, array.shape))}:{array.dtype}"
+    text = f"{'x'.join(map(str, array.shape)) or 'scalar'}:{array.dtype}"
     if array.dtype.kind in "iub" and array.size and (array == array.flat[0]).all():
         text += f"={array.flat[0]}"
     if isinstance(given, np.ndarray):

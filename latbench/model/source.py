@@ -145,7 +145,11 @@ def _from_factory(source: str, factory: Callable[[], Any], given: _Given) -> Mod
     made = _made(source, factory)
     module, own = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
     if not isinstance(module, nn.Module):
-        raise ModelError(f"the factory {source!r} returned {type(module).__name__}: return a torch.nn.Module")
+        count = f" of {len(module)}" if isinstance(module, tuple) else ""
+        raise ModelError(
+            f"the factory {source!r} returned {type(module).__name__}{count}: return a torch.nn.Module, or a pair of "
+            "one and its samples"
+        )
     owner, names = repr(source), parameter_names(module)
     named = named_samples(owner, names, own)
     if given.samples is not None:
@@ -246,7 +250,8 @@ def _made(source: str, factory: Any) -> Any:
     except LatbenchError:
         raise
     except (Exception, SystemExit) as error:  # it is the user's code
-        raise ModelError(f"the factory {source!r} raised {type(error).__name__}: {error}") from error
+        remedy = ": build it on the CPU, from where each backend moves it" if "CUDA" in str(error) else ""
+        raise ModelError(f"the factory {source!r} raised {type(error).__name__}: {error}{remedy}") from error
 
 
 def _takes_nothing(factory: Callable[..., Any]) -> bool:

@@ -7,12 +7,14 @@ import io
 import json
 import logging
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from typer.testing import CliRunner, Result
 
@@ -139,7 +141,7 @@ def test_sizes_and_walls_stand_beside_the_clock_of_the_device() -> None:
     shown = dict(zip(cells.columns, cells.rows[0], strict=True))
     assert (shown["p50"], shown["wall p50"], shown["inputs/s"]) == ("2.000", "4.000", "250.0")
     assert (shown["memory MiB"], shown["peak MiB"]) == ("1.0*", "3.0")
-    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.49 MiB of weights" in cells.title
+    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.5 MiB of weights" in cells.title
     assert any("growth of the process" in remark for remark in cells.remarks)
     assert "wall p50" not in table.cells([record(clock="wall", inspection=told)]).columns
 
@@ -176,6 +178,29 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     lines = result.stderr.splitlines()
     assert lines
     assert all(line.startswith(f"measuring {HERE}:narrow, threads 1, ") for line in lines)
+
+
+def test_a_bar_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INTERVAL_S", 0.01)
+    file = Written()
+    with progress.Bars(console=Console(file=file, width=80)) as bars:
+        bars.add_task("measuring latency", total=40, completed=3, note="12 drift")
+        assert file.told.wait(60)
+    assert "measuring latency 3/40, " in file.getvalue()
+
+
+class Written(io.StringIO):
+    """A file that says when something has been written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        if "drift" in text:
+            self.told.set()
+        return count
 
 
 class Handle:

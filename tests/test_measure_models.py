@@ -165,6 +165,7 @@ def test_throughput_counts_the_inputs_of_a_batch_in_the_median_call() -> None:
     assert isinstance(record, ModelRecord)
     assert record.conditions.backend == NULL
     assert record.inputs_per_second == pytest.approx(4 / record.inspection.percentiles["p50"] * 1e3)
+    assert record.inputs_per_second is not None
     assert record.inputs_per_second < 0.9 * 4 / record.measurement.value * 1e3
     waited = dataclasses.replace(record.inspection, wall_percentiles={"p50": 8.0})
     assert dataclasses.replace(record, inspection=waited).inputs_per_second == pytest.approx(500)

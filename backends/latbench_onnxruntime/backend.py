@@ -178,11 +178,11 @@ class CpuSession(CompiledSession):
             events = json.loads(Path(session.end_profiling()).read_text())
         microseconds: dict[tuple[str, str], list[float]] = {}
         shapes: dict[tuple[str, str], str] = {}
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-                key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
-                microseconds.setdefault(key, []).append(event["dur"])
-                shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
+        kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
+        for event, own in zip(kernels, _own_times(kernels), strict=True):
+            key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
+            microseconds.setdefault(key, []).append(own)
+            shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
         return [
             OperatorTime(*key, _per_run(times) * 1e-3, shapes[key], (key[1].removesuffix(_BLOCKED),))
             for key, times in microseconds.items()
@@ -192,6 +192,20 @@ class CpuSession(CompiledSession):
 def _shapes(inputs: Iterable[Mapping[str, Sequence[int]]]) -> str:
     """Return the shapes of an event's inputs, of which each is by its type."""
     return ", ".join("x".join(map(str, shape)) for tensor in inputs for shape in tensor.values() if shape)
+
+
+def _own_times(events: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the microseconds of each event without those of the events in it: a branch or a loop holds others."""
+    own: list[float] = [event["dur"] for event in events]
+    holding: list[int] = []
+    for index in sorted(range(len(events)), key=lambda each: (events[each]["ts"], -events[each]["dur"])):
+        start = events[index]["ts"]
+        while holding and events[holding[-1]]["ts"] + events[holding[-1]]["dur"] <= start:
+            holding.pop()
+        if holding:
+            own[holding[-1]] -= events[index]["dur"]
+        holding.append(index)
+    return own
 
 
 def _per_run(times: list[float]) -> float:

@@ -62,8 +62,9 @@ class CpuModule(PreparedModule):
 
     def run(self) -> float:
         """Run one inference and return its seconds."""
-        infer, inputs, now = self._infer, self._inputs, self._now
+        infer, now = self._infer, self._now
         with torch.inference_mode():
+            inputs = self._next_inputs()
             start = now()
             infer(*inputs)
             return (now() - start) * 1e-9

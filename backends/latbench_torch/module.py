@@ -40,8 +40,11 @@ class PreparedModule:
     def __init__(self, model: Model, variant: Variant, device: str) -> None:
         self._variant = variant
         self._module = variant.moved(model.module, device)
-        self._samples = model.tensors
-        self._inputs = [variant.moved_input(x, device) for x in model.tensors()]
+        self._model = model
+        self._inputs, others = ([variant.moved_input(x, device) for x in model.tensors()] for _ in range(2))
+        for other in others:
+            _move_last_digit(other)
+        self._in_turns = [self._inputs, others]
         self._infer = variant.inference(self._module, device)
         if variant.mode is not None:
             self._compile_now(model.name)
@@ -76,10 +79,19 @@ class PreparedModule:
         with self._math(), torch.inference_mode():
             return self._infer(*self._inputs)
 
+    def _next_inputs(self) -> list[torch.Tensor]:
+        """Return one of two samples, in turns, as new objects; their values differ by the last digit of one number.
+
+        A module that remembers what it made of its last input computes anew, as it does where it is used. One that
+        changes its inputs gets copies: scaled a thousand times, numbers overflow, or become so small that they are slow.
+        """
+        self._in_turns.reverse()
+        return [x.clone() if self._model.changes_inputs else x.detach() for x in self._in_turns[0]]
+
     def _restore_inputs(self) -> None:
         """Undo what a module has changed in its inputs."""
         with torch.inference_mode():
-            for mine, sample in zip(self._inputs, self._samples(), strict=True):
+            for mine, sample in zip(self._inputs, self._model.tensors(), strict=True):
                 mine.copy_(sample)
 
     def _computed(self) -> Any:
@@ -126,7 +138,14 @@ class PreparedModule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the module."""
-        del self._module, self._inputs, self._samples, self._infer
+        del self._module, self._inputs, self._in_turns, self._model, self._infer
+
+
+def _move_last_digit(x: torch.Tensor) -> None:
+    """Change the first number in place by its last digit, if it has a fraction."""
+    if x.is_floating_point() and x.numel() and x.element_size() > 1:  # types of one byte do not add
+        first = x[(0,) * x.ndim]
+        first += torch.finfo(x.dtype).eps * first.abs().clamp(min=1)
 
 
 @contextmanager

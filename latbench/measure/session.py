@@ -17,11 +17,12 @@ import numpy as np
 
 from latbench.backend import Backend, CompileOptions, Device, Fact, HasPrecision, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
-from latbench.errors import CounterError, MeasurementError, OutOfMemoryError, UsageError, reason
+from latbench.errors import CounterError, OutOfMemoryError, UsageError, reason
 from latbench.executor import Notify
 from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
+from latbench.measure.warming import warm_up
 from latbench.measure.workloads import FALLBACK, CompiledWorkload, Workload
 from latbench.model.inputs import SampleNote
 from latbench.records.measurement import Conditions, Measurement
@@ -166,6 +167,10 @@ class Session:
                 compiled = [c for c in compiled if self._warmed_up(c)]
             yield compiled
 
+    def still_timing(self) -> None:
+        """Say that the runs go on, so that nobody takes a slow model for one that hangs."""
+        self._notify("running", -1)
+
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the time of the block to a phase's seconds."""
@@ -197,12 +202,14 @@ class Session:
             model = workload.build()
             compiled = stack.enter_context(self.backend.compile(model, self.options))
         compile_ms = (time.perf_counter() - start) * 1e3 - model.build_ms
-        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=_flags(warned))
+        flags = _flags(warned)
+        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=flags, on_wall=workload.on_wall)
 
     def _verified(self, compiled: list[CompiledWorkload]) -> list[CompiledWorkload]:
         """Drop models that compute something else; where one of a sample does, all are checked."""
 
         def correct(each: CompiledWorkload) -> bool:
+            self._notify("verifying", each.index)
             with self.recorded(each.workload):
                 precision = _precision(self.options, each)
                 notes = verify_outputs(each.compiled, each.model, precision)
@@ -228,12 +235,7 @@ class Session:
         """Run for a while, and check that the clock moves."""
         self._notify("warming", each.index)
         with self.recorded(each.workload):
-            seconds = [each.compiled.run() for _ in range(3)]
-            while sum(seconds) * 1e3 < self.settings.warmup_ms:
-                seconds.append(each.compiled.run())
-                if sum(seconds) <= 0:
-                    clock = each.compiled.clock
-                    raise MeasurementError(f"runs of {each.workload.subject} take no time on the clock {clock!r}")
+            warm_up(each, self.settings.warmup_ms)
             return True
         return False
 
@@ -272,7 +274,7 @@ def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) ->
     return Conditions(
         quantity=quantity.name,
         unit=quantity.unit,
-        clock=each.compiled.clock,
+        clock=each.clock,
         cache=session.settings.cache,
         backend=session.backend.name,
         device=replace(device, facts={**host_facts(), **device.facts}),

@@ -149,9 +149,9 @@ def _by_nodes(mine: list[OperatorTime], theirs: list[OperatorTime]) -> Iterator[
         groups.append(reduce(_Group.joined, overlapping, new))
     for group in groups:
         if group.of_a and group.of_b:
+            in_a, in_b = _named(group.of_a), _named(group.of_b)
             # The side that tells fewer of the operators that it has fused gives the shorter name.
-            ours, others = _names(group.of_a), _names(group.of_b)
-            yield _row(" + ".join(ours if len(ours) <= len(others) else others), group.of_a, group.of_b)
+            yield _row(" + ".join(in_a if len(in_a) <= len(in_b) else in_b), group.of_a, group.of_b)
             _remove(mine, group.of_a)
             _remove(theirs, group.of_b)
 
@@ -186,14 +186,14 @@ def _label(times: Sequence[OperatorTime]) -> str:
     return f"{first.type} {first.shapes}" if first.shapes else first.name or first.type
 
 
-def _names(times: Sequence[OperatorTime]) -> list[str]:
-    return list(dict.fromkeys(name for time in times for name in _nodes(time)))
-
-
 def _nodes(time: OperatorTime) -> tuple[str, ...]:
     # Where a runtime knows no names, the shapes are the name, and many operators have the same.
     names = time.nodes or (() if time.name == time.shapes else (time.name,))
     return tuple(filter(None, names))
+
+
+def _named(times: Iterable[OperatorTime]) -> list[str]:
+    return list(dict.fromkeys(name for time in times for name in _nodes(time)))
 
 
 def _type_and_shapes(time: OperatorTime) -> str:

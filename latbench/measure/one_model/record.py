@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from latbench.backend import OperatorTime
 from latbench.errors import LatbenchError, StoreError
 from latbench.measure.one_model.inspection import Inspection
+from latbench.measure.workloads import UNEVEN
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.writing import write_atomically
 
@@ -44,11 +45,13 @@ class ModelRecord:
         """The throughput of one inference after another, from the median call on the wall clock.
 
         None where nobody says what the batch is. A simulated device's own clock runs ahead of the wall's, and counts.
+        Where few calls take most of the time, no call is typical, and their mean counts.
         """
         told = self.inspection
         medians = [medians["p50"] for medians in (told.percentiles, told.wall_percentiles) if "p50" in medians]
+        typical = [] if UNEVEN in self.measurement.flags else medians
         batch = self.conditions.batch
-        return None if batch is None else batch / max(medians, default=self.measurement.value) * 1e3
+        return None if batch is None else batch / max(typical, default=self.measurement.value) * 1e3
 
     @property
     def profiled_ratio(self) -> float | None:

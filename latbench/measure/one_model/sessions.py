@@ -21,6 +21,7 @@ from latbench import plugins
 from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, MeasurementError, UsageError
 from latbench.executor import Notify
+from latbench.measure.clocks import WALL
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.gates import FLAGS
 from latbench.measure.one_model.inspection import inspect_model
@@ -28,7 +29,7 @@ from latbench.measure.one_model.record import ModelRecord, Refusal
 from latbench.measure.quantities.latency import LATENCY
 from latbench.measure.session import SessionResult, run_session
 from latbench.measure.settings import Settings
-from latbench.measure.workloads import Workload
+from latbench.measure.workloads import UNEVEN, Workload
 from latbench.model import Model
 from latbench.model.samples import Samples
 from latbench.model.source import as_model
@@ -40,9 +41,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SESSIONS = 5
-_HALF_WIDTH = 1.46
-"""Half-width of the 95% interval of the lower quartile of five normal numbers, in standard deviations; simulated."""
+SESSIONS, SLOW_SESSIONS = 5, 3
+_SLOW_MS = 4e3
+"""A model that takes longer gets `SLOW_SESSIONS`: two calls in each."""
+
+_HALF_WIDTHS = {2: 9.57, 3: 2.74, 4: 1.79, 5: 1.46}
+"""Half-width of the 95% interval of the lower quartile of so many normal numbers, in standard deviations; simulated."""
 
 DEFAULT = Settings(verify="all", min_rounds=24, max_rounds=24, max_seconds=2.0)
 """The settings of each of the sessions: 24 rounds, or fewer for a slow model."""
@@ -159,9 +163,14 @@ def measure_on_backends(
         if isinstance(result, Refusal):
             results[name] = result
             continue
-        inspection = inspect_model(model, engines[name], options, with_operators=with_operators)
+        on_wall = result[0].clock == WALL
+        inspection = inspect_model(
+            model, engines[name], options, with_operators=with_operators, on_wall=on_wall, run_ms=result[1].wall or 0.0
+        )
         # The record says what loads the backend again: for a class that is not installed, that is not its name.
-        results[name] = ModelRecord(inputs, dataclasses.replace(result[0], backend=name), result[1], inspection)
+        results[name] = ModelRecord(
+            inputs, dataclasses.replace(result[0], backend=name), result[1], inspection, estimate_of(result[1])
+        )
     return [results[name] for name in given]
 
 
@@ -192,46 +201,79 @@ def _in_turns(
     notify: Notify = lambda phase, index: None,
 ) -> dict[str, tuple[Conditions, Measurement] | Refusal]:
     """Run the sessions of each backend."""
-    workload, session = Workload("model", model.name, lambda: model), session_name()
-    conditions: dict[str, Conditions] = {}
-    measured: dict[str, list[Measurement]] = {name: [] for name in backends}
-    refused: dict[str, Refusal] = {}
-    for turn in range(SESSIONS):
-        for name, backend in backends.items():
-            if name in refused:
-                continue
-            try:
-                result = run_session(
-                    *(backend, [workload], LATENCY, options, settings),
-                    seed=seed + turn,
+    series = {name: _Sessions(model, backend) for name, backend in backends.items()}
+    session = session_name()
+    for turn in range(2 * SESSIONS):
+        for each in series.values():
+            if not each.is_done:
+                # What the first session compared need not be compared again.
+                asked = settings if turn == 0 else dataclasses.replace(settings, verify="none")
+                each.run(options, asked, seed=seed + turn, session=session, notify=notify)
+    return {name: each.result(name, settings.half_width) for name, each in series.items()}
+
+
+class _Sessions:
+    """The sessions of one model on one backend.
+
+    Attributes:
+        conditions: of the measurements; None before the first session.
+        measured: what each session measured.
+        error: why there are no more sessions.
+    """
+
+    def __init__(self, model: Model, backend: Backend) -> None:
+        self._workload, self._backend = Workload("model", model.name, lambda: model), backend
+        self.conditions: Conditions | None = None
+        self.measured: list[Measurement] = []
+        self.error: LatbenchError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there are enough."""
+        slow = any((m.wall or m.value) > _SLOW_MS for m in self.measured)
+        return self.error is not None or len(self.measured) >= (SLOW_SESSIONS if slow else SESSIONS)
+
+    def result(self, name: str, half_width: float) -> tuple[Conditions, Measurement] | Refusal:
+        """Return what they found, or why there is nothing, for the backend of this name."""
+        if self.error is not None:
+            return Refusal(name, self.error)
+        assert self.conditions is not None
+        return self.conditions, combine(self.measured, half_width)
+
+    def run(self, options: CompileOptions, settings: Settings, *, seed: int, session: str, notify: Notify) -> None:
+        """Run one more session; one that finds a part of the work outside the clock makes those before it void."""
+        try:
+            result = succeeded(
+                run_session(
+                    *(self._backend, [self._workload], LATENCY, options, settings),
+                    seed=seed,
                     session=session,
                     notify=notify,
                 )
-                succeeded(result)
-            except LatbenchError as error:
-                refused[name] = Refusal(name, error)
-                continue
-            assert result.conditions is not None
-            conditions[name] = result.conditions
-            measured[name].append(result.measurements[0])
-        settings = dataclasses.replace(settings, verify="none")
-    return {
-        name: refused.get(name) or (conditions[name], combine(measured[name], settings.half_width)) for name in backends
-    }
+            )
+        except LatbenchError as error:
+            self.error = error
+            return
+        assert result.conditions is not None
+        if self.conditions is not None and self.conditions.clock != result.conditions.clock:
+            self.measured.clear()
+        self.conditions = result.conditions
+        self.measured.append(result.measurements[0])
+        self._workload = dataclasses.replace(self._workload, on_wall=self.conditions.clock == WALL)
 
 
 def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
-    """Return one measurement from those of `SESSIONS` sessions.
+    """Return one measurement from those of some sessions.
 
     Its value is their lower quartile, as a session's is that of its visits: disturbances only ever slow a machine.
 
     Args:
-        sessions: of one model on one backend.
+        sessions: two to five of one model on one backend.
         half_width: relative half-width beyond which the result is flagged ``unstable``.
     """
     logs = np.log([m.value for m in sessions])
     value = float(np.exp(np.quantile(logs, QUANTILE)))
-    half = _HALF_WIDTH * float(logs.std(ddof=1))
+    half = _HALF_WIDTHS[len(sessions)] * float(logs.std(ddof=1))
     walls = [m.wall for m in sessions if m.wall is not None]
     return dataclasses.replace(
         sessions[0],
@@ -243,7 +285,16 @@ def combine(sessions: Sequence[Measurement], half_width: float) -> Measurement:
         flags=(*(("unstable",) if half > half_width else ()), *_backend_flags(sessions)),
         compile_ms=float(np.median([m.compile_ms for m in sessions])),
         timing_ms=sum(m.timing_ms for m in sessions),
+        environment={**sessions[0].environment, "sessions": len(sessions)},
     )
+
+
+def estimate_of(measurement: Measurement) -> str:
+    """Return in words how `combine` computes a value from runs."""
+    told = measurement.environment
+    runs = "run" if told.get("runs") == 1 else f"fastest of {told.get('runs')} runs"
+    visit = "mean of all runs" if UNEVEN in measurement.flags else f"lower quartile of its visits, the {runs} of each"
+    return f"lower quartile of {told.get('sessions')} sessions, of each the {visit}"
 
 
 def _backend_flags(sessions: Sequence[Measurement]) -> list[str]:

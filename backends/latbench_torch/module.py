@@ -83,7 +83,7 @@ class PreparedModule:
         """Return one of two samples, in turns, as new objects; their values differ by the last digit of one number.
 
         A module that remembers what it made of its last input computes anew, as it does where it is used. One that
-        changes its inputs gets copies: scaled a thousand times, numbers overflow, or become so small that they are slow.
+        changes its inputs gets copies: scaled a thousand times, numbers overflow, or get so small that they are slow.
         """
         self._in_turns.reverse()
         return [x.clone() if self._model.changes_inputs else x.detach() for x in self._in_turns[0]]

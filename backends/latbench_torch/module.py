@@ -43,7 +43,7 @@ class PreparedModule:
     def __init__(self, model: Model, variant: Variant, device: str) -> None:
         self._variant = variant
         self._module = variant.moved(model.module, device)
-        self._samples = model.tensors
+        self._model = model
         self._inputs, others = ([variant.moved_input(x, device) for x in model.tensors()] for _ in range(2))
         for other in others:
             _move_last_digit(other)
@@ -92,15 +92,16 @@ class PreparedModule:
     def _next_inputs(self) -> list[torch.Tensor]:
         """Return one of two samples, in turns, as new objects; their values differ by the last digit of one number.
 
-        A module that remembers what it made of its last input computes anew, as it does where it is used.
+        A module that remembers what it made of its last input computes anew, as it does where it is used. One that
+        changes its inputs gets copies: scaled a thousand times, numbers overflow, or get so small that they are slow.
         """
         self._in_turns.reverse()
-        return [x.detach() for x in self._in_turns[0]]
+        return [x.clone() if self._model.changes_inputs else x.detach() for x in self._in_turns[0]]
 
     def _restore_inputs(self) -> None:
         """Undo what a module has changed in its inputs."""
         with torch.inference_mode():
-            for mine, sample in zip(self._inputs, self._samples(), strict=True):
+            for mine, sample in zip(self._inputs, self._model.tensors(), strict=True):
                 mine.copy_(sample)
 
     def _computed(self) -> Any:
@@ -147,7 +148,7 @@ class PreparedModule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the module."""
-        del self._module, self._inputs, self._in_turns, self._samples, self._infer
+        del self._module, self._inputs, self._in_turns, self._model, self._infer
 
 
 def _move_last_digit(x: torch.Tensor) -> None:

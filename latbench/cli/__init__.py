@@ -55,7 +55,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             err.print(
-                "stopped: what is in a store, a folder or the file of --out already is kept; profile and search go on there"
+                "stopped: what a store, a folder or the file of --out already holds is kept; profile and search continue"
             )
             raise typer.Exit(_INTERRUPTED) from None
 

@@ -221,7 +221,7 @@ def test_an_interrupted_run_says_what_is_kept(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(profiling, "profile_space", profile_space)
     result = call("profile", *DARTS, *NULL, "--samples", 40, "--store", tmp_path / "a.db")
     assert result.exit_code == 130
-    assert "stopped: what is already in a store" in result.stderr
+    assert "stopped: what a store, a folder or a file holds is kept" in result.stderr
 
 
 def test_what_is_left_is_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             err.print(
-                "stopped: what a store, a folder or the file of --out already holds is kept; profile and search continue"
+                "stopped: what a store, a folder or a file holds is kept, and profile and search continue from it"
             )
             raise typer.Exit(_INTERRUPTED) from None
 

@@ -163,7 +163,7 @@ def profiled(folder: Path, index: int, delay: float, samples: int) -> list[Run]:
     for slower, level in ((0.0, 1.0), (delay, 1.0), (0.0, 1.1)) if delay else ((0.0, 1.0),):
         store = folder / f"{index}-{slower}-{level}.db"
         asked = ("--backend", "benchmarks.gate:Delayed", "--samples", str(samples), "--store", str(store), "--json")
-        call(["profile", *asked], {DELAY: str(slower), LEVEL: str(level)})
+        call(["profile", *asked, "--half-width", "0.02", "--max-rounds", "16"], {DELAY: str(slower), LEVEL: str(level)})
         runs.append(read_run(store))
     return runs
 

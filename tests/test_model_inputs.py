@@ -270,6 +270,26 @@ def test_a_module_that_changes_its_input_leaves_the_users_alone_and_is_compared(
     assert (x == 1).all()
 
 
+class Halves(Doubling):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(float(x.max()))
+        return x.mul_(0.5)
+
+
+def test_every_run_of_a_module_that_changes_its_input_gets_the_sample() -> None:
+    model = as_model(Halves(), torch.ones(2, 3))
+    with CpuBackend().compile(model, CompileOptions()) as compiled:
+        for _ in range(40):
+            compiled.run()
+    module = model.module
+    assert isinstance(module, Halves)
+    assert module.seen[-40:] == pytest.approx([1.0] * 40)
+
+
 class NoReturn(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -17,14 +17,16 @@ from tests.patience import PATIENCE_S
 
 class TestLocal(ExecutorSuite):
     @pytest.fixture(scope="class")
-    def executor(self) -> Iterator[Executor]:
+    @classmethod
+    def executor(cls) -> Iterator[Executor]:
         with LocalExecutor(PATIENCE_S) as executor:
             yield executor
 
 
 class TestSsh(ExecutorSuite):
     @pytest.fixture(scope="class")
-    def executor(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    @classmethod
+    def executor(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
         board = FakeBoard(tmp_path_factory.mktemp("board"))
         with on_path(board.folder), SshExecutor(HOST, python=sys.executable, timeout=PATIENCE_S) as executor:
             yield executor
@@ -33,7 +35,8 @@ class TestSsh(ExecutorSuite):
 @pytest.mark.skipif(why_no_server() is not None, reason=str(why_no_server()))
 class TestSshServer(ExecutorSuite):
     @pytest.fixture(scope="class")
-    def executor(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    @classmethod
+    def executor(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
         board = SshBoard(tmp_path_factory.mktemp("board"))
         with (
             on_path(board.folder),

@@ -29,7 +29,8 @@ class ExecutorSuite:
 
         class TestMine(ExecutorSuite):
             @pytest.fixture(scope="class")
-            def executor(self):
+            @classmethod
+            def executor(cls):
                 with MyExecutor() as executor:
                     yield executor
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch.profiler import ProfilerActivity, profile
 
-from latbench.backend import OperatorTime
+from latbench.backend import OperatorTime, median_per_run, profiled_runs
 from latbench.errors import CompileError, first_line
 from latbench.model import Model
 from latbench.model.outputs import as_array, tensors_of
 from latbench.tracing.quiet import quiet
 from latbench_torch.variant import Variant
 
-_PROFILED_RUNS = 5
+_MOST_PROFILED_RUNS = 20
+"""Torch keeps some kilobytes of every call, and takes longer to sort them than to run the model."""
+
 _COMPILING_RUNS = 3
 """``reduce-overhead`` compiles in the first run, warms up in the second and captures its graph in the third."""
 
@@ -61,8 +64,13 @@ class PreparedModule:
         """
         if self._variant.mode is not None:
             return []
-        microseconds: dict[tuple[str, str], float] = {}
-        events: Any = self._profiled(_PROFILED_RUNS, record_shapes=True).events()  # type: ignore[no-untyped-call]
+        start = time.perf_counter()
+        self._call()
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        runs = min(_MOST_PROFILED_RUNS, profiled_runs(time.perf_counter() - start))
+        microseconds: dict[tuple[str, str], list[float]] = {}
+        events: Any = self._profiled(runs, record_shapes=True).events()  # type: ignore[no-untyped-call]
         for event in events:
             took = event.device_time_total if self._on_gpu else event.cpu_time_total
             # Operators called by other operators are part of them, and so are the kernels that they launch, which are
@@ -70,9 +78,11 @@ class PreparedModule:
             is_operator = event.device_type.name == "CPU" and event.cpu_parent is None and "::" in event.name
             if is_operator and took > 0:
                 key = event.name.partition("::")[2], ", ".join("x".join(map(str, s)) for s in event.input_shapes if s)
-                microseconds[key] = microseconds.get(key, 0.0) + took
-        per_ms = _PROFILED_RUNS * 1e3
-        return [OperatorTime(kind, shapes, us / per_ms, shapes) for (kind, shapes), us in microseconds.items()]
+                microseconds.setdefault(key, []).append(took)
+        return [
+            OperatorTime(kind, shapes, median_per_run(us, runs) * 1e-3, shapes)
+            for (kind, shapes), us in microseconds.items()
+        ]
 
     def _call(self) -> Any:
         """Run one untimed inference; on a GPU, launch it."""

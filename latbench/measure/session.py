@@ -20,9 +20,9 @@ from latbench.backend import Backend, CompileOptions, Device, Fact, HasPrecision
 from latbench.devices.host import check_threads, host_facts, host_state
 from latbench.errors import CounterError, OutOfMemoryError, UsageError, reason
 from latbench.executor import Notify
+from latbench.measure.compiling import Compile, compiled_from_either, verified
 from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
-from latbench.measure.verify import verify_outputs
 from latbench.measure.warming import warm_up
 from latbench.measure.workloads import FALLBACK, CompiledWorkload, Workload
 from latbench.model.inputs import SampleNote
@@ -162,7 +162,7 @@ class Session:
                     with self.recorded(workload):
                         compiled.append(self._compile(index, workload, stack))
             with self.timed("verify"):
-                compiled = self._verified(compiled)
+                compiled = self._verified(compiled, stack)
             self._notify("compiled", -1)
             with self.timed("warm up"):
                 compiled = [c for c in compiled if self._warmed_up(c)]
@@ -201,19 +201,23 @@ class Session:
         start = time.perf_counter()
         with _overheard() as warned:
             model = workload.build()
-            compiled = stack.enter_context(self.backend.compile(model, self.options))
+            compiled = compiled_from_either(model, self._compiler(stack))
         compile_ms = (time.perf_counter() - start) * 1e3 - model.build_ms
         flags = _flags(warned)
         return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=flags, on_wall=workload.on_wall)
 
-    def _verified(self, compiled: list[CompiledWorkload]) -> list[CompiledWorkload]:
+    def _compiler(self, stack: ExitStack) -> Compile:
+        """Return what compiles a model and frees it at the end of the session."""
+        return lambda model: stack.enter_context(self.backend.compile(model, self.options))
+
+    def _verified(self, compiled: list[CompiledWorkload], stack: ExitStack) -> list[CompiledWorkload]:
         """Drop models that compute something else; where one of a sample does, all are checked."""
 
         def correct(each: CompiledWorkload) -> bool:
             self._notify("verifying", each.index)
             with self.recorded(each.workload):
                 precision = _precision(self.options, each)
-                notes = verify_outputs(each.compiled, each.model, precision)
+                notes = verified(each, self._compiler(stack), precision)
                 if self.options.precision == CompileOptions().precision and precision != each.model.precision:
                     notes += (f"{each.model.name} is {each.model.precision}, and {self.backend.name} runs {precision}",)
                 for note in notes:

@@ -74,7 +74,7 @@ class Model:
         self.changes_inputs = False
         self.build_ms = 0.0
         self.elsewhere: list[NDArray[Any]] | None = None
-        self._was_shown = False
+        self._was_shown, self._direct = False, True
         self._build_module, self._read_onnx, self._precision = module, onnx, precision
 
     @classmethod
@@ -150,15 +150,33 @@ class Model:
             raise ModelError(f"{self.name} holds 2 GiB or more: measure it on a backend that opens files by their path")
         if self._read_onnx is not None:
             return self._read_onnx()
-        from latbench.onnx_export import export_onnx
+        from latbench.onnx_export import FallbackWarning, export_onnx
 
         module = self.module
         start = time.perf_counter()
         if self._was_shown:
             self.show_other_numbers()
-        data = export_onnx(module, {name: unlike(value) for name, value in self.inputs.items()})
+        samples = dict(zip(self.inputs, self.other_tensors(), strict=True))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            data = export_onnx(module, samples, direct=self._direct)
+        for warning in caught:
+            self._direct &= not issubclass(warning.category, FallbackWarning)
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         self.build_ms += (time.perf_counter() - start) * 1e3
         return data
+
+    def write_again(self) -> bool:
+        """Have `torch.onnx.export` write the ONNX file; return False where it has, or the file is the user's own.
+
+        Raises:
+            ModelError: it cannot.
+        """
+        if "onnx" not in self.__dict__ or not self._direct or self._read_onnx is not None:
+            return False
+        self._direct = False
+        del self.onnx
+        return bool(self.onnx)
 
     @property
     def digest(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from latbench.errors import ModelError, first_line
 from latbench.onnx_export import activations, attention, elementwise, layers, pooling, shaping  # noqa: F401 - they register
@@ -33,7 +33,7 @@ class FallbackWarning(UserWarning):
     """The direct writer does not know an operator, so `torch.onnx.export` wrote the file, about 100 times slower."""
 
 
-def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
+def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], *, direct: bool = True) -> bytes:
     """Write a module as an ONNX file for inputs of these shapes.
 
     A module with an operator that the direct writer does not know is written by `torch.onnx.export`, with a
@@ -42,14 +42,18 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     Args:
         module: in eval mode; its output is a tensor or a tuple of tensors.
         inputs: sample inputs by name, in the order of the module's arguments.
+        direct: False asks torch's exporter at once: for a file of the direct writer that computes something else than
+            the module.
 
     Raises:
         ModelError: neither the direct writer nor torch's exporter can write it.
     """
-    try:
-        return _write(module, inputs)
-    except UnknownOperatorError as error:
-        reason = str(error)
+    reason = f"the file that latbench wrote for {type(module).__name__} computes something else"
+    if direct:
+        try:
+            return _write(module, inputs)
+        except UnknownOperatorError as error:
+            reason = str(error)
     warnings.warn(
         f"{reason}: torch.onnx.export writes {type(module).__name__} instead, about 100 times slower; "
         "latbench.onnx_export.writes teaches the direct writer an operator",
@@ -59,9 +63,11 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     return _write_with_torch(module, inputs, reason)
 
 
-def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
+def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> bytes:
     try:
-        traced = trace(module, inputs)
+        # NumPy has no bfloat16: such a sample stays a tensor, which only torch's exporter takes.
+        arrays = {name: x.numpy() if isinstance(x, Tensor) else x for name, x in inputs.items()}
+        traced = trace(module, arrays)
     except Exception as error:  # a forward pass may raise anything when it meets a stand-in for a tensor
         raise UnknownOperatorError(f"{type(module).__name__} cannot be traced ({first_line(error)})") from error
     graph = Graph(module)
@@ -72,10 +78,10 @@ def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bytes:
     return serialise(graph, traced)
 
 
-def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any]], reason: str) -> bytes:
+def _write_with_torch(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], reason: str) -> bytes:
     if importlib.util.find_spec("onnxscript") is None:
         raise ModelError(f"{reason}, and torch.onnx.export needs 'onnxscript': pip install onnxscript")
-    samples = tuple(torch.from_numpy(value) for value in inputs.values())
+    samples = tuple(x if isinstance(x, Tensor) else torch.from_numpy(x) for x in inputs.values())
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")  # its own deprecations: the user cannot mend them
         try:

@@ -25,8 +25,17 @@ from latbench.errors import CompileError, PluginError, StoreError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.one_model import inspection
 from latbench.measure.one_model.record import ModelRecord, Refusal, read_records, write_records
-from latbench.measure.one_model.sessions import SESSIONS, combine, measure_model, measure_on_backends
+from latbench.measure.one_model.sessions import (
+    DEFAULT,
+    SESSIONS,
+    SLOW_SESSIONS,
+    combine,
+    measure_model,
+    measure_on_backends,
+)
+from latbench.measure.rounds import runs_of_a_visit
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import CompiledWorkload, Workload
 from latbench.model import Model
 from latbench.model.source import open_model
 from latbench.records.measurement import Measurement
@@ -141,11 +150,22 @@ def test_the_interval_comes_from_what_differs_between_sessions() -> None:
     assert measured.flags == ("unstable",)
 
 
-def test_the_interval_of_sessions_holds_their_lower_quartile_as_often_as_it_says() -> None:
-    logs = np.random.default_rng(0).normal(scale=0.02, size=(2000, SESSIONS))
+@pytest.mark.parametrize("sessions", [SESSIONS, SLOW_SESSIONS])
+def test_the_interval_of_sessions_holds_their_lower_quartile_as_often_as_it_says(sessions: int) -> None:
+    logs = np.random.default_rng(0).normal(scale=0.02, size=(2000, sessions))
     combined = [combine([Measurement("a", "model", v, v, v) for v in row], 0.01) for row in np.exp(logs)]
     truth = math.exp(np.quantile(logs, QUANTILE, axis=1).mean())
     assert np.mean([m.low <= truth <= m.high for m in combined]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_slow_model_is_timed_once_a_visit() -> None:
+    compiled = NullBackend().compile(model(), CompileOptions())
+    workload = Workload("model", "a", model)
+
+    def runs(warm_ms: float) -> int:
+        return runs_of_a_visit([CompiledWorkload(0, workload, model(), compiled, 0.0, warm_ms=warm_ms)], DEFAULT)
+
+    assert (runs(1.0), runs(100.0), runs(3000.0)) == (6, 6, 1)
 
 
 def test_a_backend_that_is_missing_or_refuses_leaves_the_others_alone() -> None:

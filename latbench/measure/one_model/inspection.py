@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,6 +68,7 @@ def inspect_model(
     with_operators: bool = False,
     on_wall: bool = False,
     run_ms: float = 0.0,
+    progress: Callable[[], None] = lambda: None,
 ) -> Inspection:
     """Compile a model once more and inspect it.
 
@@ -78,6 +79,7 @@ def inspect_model(
         with_operators: whether to profile its operators.
         on_wall: whether the backend's own clock misses some of the model's work, so that the wall's takes its place.
         run_ms: what a run is known to take; a slow model runs once.
+        progress: called between the steps, each of which runs the model.
 
     Raises:
         LatbenchError: the backend cannot compile the model.
@@ -87,7 +89,9 @@ def inspect_model(
     with PeakMemory() as peak, backend.compile(model, options) as compiled:
         for _ in range(0 if run_ms > SLOW_MS else _WARM_UP_RUNS):
             compiled.run()
+        progress()
         ms, wall_ms = _call_ms(compiled)
+        progress()
         grown = process_mib() - before
         highest = peak.mib()
         memory: tuple[float | None, str] = (None, "")
@@ -95,6 +99,7 @@ def inspect_model(
             memory = compiled.memory_mib(), "model"
         elif on_cpu and grown > 0:
             memory = grown, "process"
+        progress()
         operators = compiled.operator_times() if with_operators and isinstance(compiled, HasOperatorTimes) else ()
     work = work_of(model)
     return Inspection(

@@ -163,9 +163,12 @@ def measure_on_backends(
         if isinstance(result, Refusal):
             results[name] = result
             continue
-        on_wall = result[0].clock == WALL
         inspection = inspect_model(
-            model, engines[name], options, with_operators=with_operators, on_wall=on_wall, run_ms=result[1].wall or 0.0
+            *(model, engines[name], options),
+            with_operators=with_operators,
+            on_wall=result[0].clock == WALL,
+            run_ms=result[1].wall or 0.0,
+            progress=lambda: notify("running", -1),
         )
         # The record says what loads the backend again: for a class that is not installed, that is not its name.
         results[name] = ModelRecord(

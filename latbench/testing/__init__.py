@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from latbench.testing.predictor_suite import PredictorSuite
     from latbench.testing.space_suites.encoder import EncoderSuite
     from latbench.testing.space_suites.enumeration import EnumerateSuite
+    from latbench.testing.space_suites.graph import GraphSuite
     from latbench.testing.space_suites.neighbours import NeighboursSuite
     from latbench.testing.space_suites.operations import OperationsSuite
     from latbench.testing.space_suites.parts import PartsSuite
@@ -39,6 +40,7 @@ _HOMES = {
     "BackendSuite": "backend_suite",
     "EncoderSuite": "space_suites.encoder",
     "EnumerateSuite": "space_suites.enumeration",
+    "GraphSuite": "space_suites.graph",
     "KnownCost": "known_cost",
     "MeterSuite": "meter_suite",
     "NeighboursSuite": "space_suites.neighbours",
@@ -61,6 +63,7 @@ __all__ = [
     "BackendSuite",
     "EncoderSuite",
     "EnumerateSuite",
+    "GraphSuite",
     "KnownCost",
     "MeterSuite",
     "NeighboursSuite",

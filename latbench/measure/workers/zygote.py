@@ -133,4 +133,3 @@ def _watch(connection: socket.socket) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-

@@ -18,7 +18,7 @@ class LineModule(nn.Module):
     A product of relaxed columns is the expected product of columns that are drawn independently.
 
     Args:
-        expansion: appends the products of columns.
+        expansion: appends the products of columns and of sums of columns.
         coef: what each expanded column adds ``(expanded_width,)``.
         intercept: the prediction for an encoding of zeros.
     """
@@ -26,13 +26,19 @@ class LineModule(nn.Module):
     def __init__(self, expansion: Expansion, coef: NDArray[Any], intercept: float) -> None:
         super().__init__()
         self.has_products = len(expansion.products) > 0
+        self.has_sums = len(expansion.sums) > 0
         self.register_buffer("products", torch.tensor(expansion.products))
+        self.register_buffer("sums", torch.tensor(expansion.sums))
         self.register_buffer("coef", torch.tensor(coef, dtype=torch.float32))
         self.register_buffer("intercept", torch.tensor(intercept, dtype=torch.float32))
 
     def forward(self, encoding: Tensor) -> Tensor:
         """Return the line's predictions ``(...)``."""
         if self.has_products:
-            factors = pad(encoding, (0, 1), value=1.0)[..., self.get_buffer("products")]
+            columns = encoding
+            if self.has_sums:
+                sums = pad(encoding, (0, 1))[..., self.get_buffer("sums")].sum(dim=-1)
+                columns = torch.cat([encoding, sums], dim=-1)
+            factors = pad(columns, (0, 1), value=1.0)[..., self.get_buffer("products")]
             encoding = torch.cat([encoding, factors.prod(dim=-1)], dim=-1)
         return encoding @ self.get_buffer("coef") + self.get_buffer("intercept")

@@ -67,8 +67,8 @@ def read(folder: Path) -> dict[str, Table]:
         columns = pq.read_table(folder / f"{name}.parquet").to_pydict()
         cells = [space.parse(text) for text in columns["arch"]]
         canonical = np.array([cell.canonical() for cell in cells])
-        # Where every path is dead, the output is a sum of nothing.
-        live = np.array([set(text) - set("#+") != set() for text in canonical])
+        # Where every path is dead, the output does not have the input, 0, in it.
+        live = np.array(["0" in text for text in canonical])
         structures, X = np.unique(canonical, return_inverse=True)[1], space.encode(cells)
         for device in GOALS.keys() & columns.keys():
             y = np.array(columns[device], dtype=np.float64)

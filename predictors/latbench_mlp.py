@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, silu
 
-from latbench.prediction.few_samples.expansion import Expansion, column_sets
+from latbench.prediction.few_samples.expansion import ColumnSet, Expansion, column_sets
 from latbench.prediction.few_samples.line_module import LineModule
 from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
 from latbench.prediction.few_samples.robust_line import fit_robust_line
@@ -96,11 +96,10 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         chosen, line = fit_robust_line(sets, X, y / unit, weight)
         self.coef_, self.intercept_ = unit * chosen.unmixed(line.coef), unit * line.intercept
         self.expansion_ = chosen.expansion
-        inputs = np.eye(X.shape[1])
-        if chosen.groups is not None:
-            inputs = np.hstack([inputs, group_matrix(chosen.groups[: X.shape[1]])])
         with _one_thread():
-            *layers, w3, b3 = self._fit_networks(X, inputs, line.left_out, relative_scale(y / unit), weight)
+            *layers, w3, b3 = self._fit_networks(
+                chosen.expansion(X), _inputs(chosen), line.left_out, relative_scale(y / unit), weight
+            )
         self.layers_ = [layer.numpy() for layer in (*layers, unit * w3, unit * b3)]
         return self
 
@@ -137,7 +136,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"an mlp predictor has the arrays coef, intercept, products, sums, {', '.join(names)}")
         members, hidden = self.members, self.hidden
         columns = len(arrays["coef"]) - len(arrays["products"])
-        shapes = _shapes(members, columns, hidden)
+        shapes = _shapes(members, len(arrays["coef"]), hidden)
         if [arrays[name].shape for name in names] != shapes:
             raise ValueError(f"the layers of this mlp predictor have the shapes {shapes}")
         self.coef_, self.intercept_ = np.asarray(arrays["coef"], dtype=np.float64), float(arrays["intercept"][0])
@@ -148,7 +147,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _fit_networks(self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
         """Fit the networks to the line's errors, and fold the scaling around them into their first and last layers.
 
-        `inputs` ``(columns, inputs)`` turns an encoding into the networks' inputs.
+        `inputs` ``(expanded columns, inputs)`` turns an expanded encoding `X` into the networks' inputs.
         """
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
         centre = X.mean(axis=0)
@@ -210,17 +209,31 @@ class _Rows:
 class _Network(nn.Module):
     """The line plus the sum of the networks."""
 
-    def __init__(self, line: nn.Module, layers: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, line: LineModule, layers: Sequence[NDArray[np.float32]]) -> None:
         super().__init__()
         self.line = line
         for index, layer in enumerate(layers):
             self.register_buffer(f"layer{index}", torch.tensor(layer))
 
     def forward(self, encoding: Tensor) -> Tensor:
-        rows = encoding.reshape(-1, encoding.shape[-1])
+        rows = self.line.expand(encoding.reshape(-1, encoding.shape[-1]))
         missed = _run([self.get_buffer(f"layer{index}") for index in range(6)], rows).sum(dim=0)
-        predicted: Tensor = self.line(rows) + missed
+        predicted: Tensor = self.line.of_expanded(rows) + missed
         return predicted.reshape(encoding.shape[:-1])
+
+
+def _inputs(columns: ColumnSet) -> Matrix:
+    """Return the matrix ``(expanded columns, inputs)`` from expanded encodings to the networks' inputs.
+
+    They are the columns that the line was fitted to, and the counts of their groups; of products that only have a
+    measured cost the networks learn by themselves.
+    """
+    mix, groups = columns.mix, columns.groups
+    if mix is None:
+        mix = np.eye(columns.expansion.expanded_width)[:, : columns.expansion.width]
+    if groups is None:
+        return mix
+    return np.hstack([mix, mix @ group_matrix(groups[: mix.shape[1]])])
 
 
 def _run(layers: Layers, x: Tensor) -> Tensor:

@@ -85,17 +85,27 @@ def test_outliers_do_not_rule() -> None:
     assert dirty < 1.5 * clean + 0.005
 
 
-def test_its_relaxed_prediction_is_the_expected_one() -> None:
-    estimator = fit(compiled_profile(100, noise=0.02), ADDITIVE).estimator
+def drawn_and_relaxed(predictor: str, sharpness: float) -> tuple[float, float]:
+    """Return the mean prediction for the cells that alphas draw, all of them, and the one for the expected encoding."""
+    estimator = fit(compiled_profile(200, noise=0.02), predictor).estimator
     space = NasBench201Space()
-    alphas = [2 * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))]
-    cells = list(space.enumerate())
+    alphas = [sharpness * torch.randn(6, 5, generator=torch.Generator().manual_seed(0))]
     probabilities = alphas[0].softmax(dim=-1).double().numpy()
-    rows = space.encode(cells)
-    chance = (rows.reshape(-1, 6, 5) @ probabilities.T)[:, range(6), range(6)].prod(axis=1)
-    expected = chance @ estimator.predict(rows)
-    relaxed = estimator.predict(space.relaxation().expected(alphas).numpy()[None])
-    np.testing.assert_allclose(relaxed, expected, rtol=1e-5)
+    choices = np.indices((5,) * 6).reshape(6, -1).T
+    chance = probabilities[np.arange(6), choices].prod(axis=1)
+    expected = float(chance @ estimator.predict(np.eye(5)[choices].reshape(-1, 30)))
+    return expected, float(estimator.predict(space.relaxation().expected(alphas).numpy()[None])[0])
+
+
+def test_its_relaxed_prediction_is_the_expected_one() -> None:
+    expected, relaxed = drawn_and_relaxed(ADDITIVE, 2.0)
+    assert relaxed == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 3.0])
+def test_the_relaxed_prediction_of_mlp_is_close_to_the_expected_one(sharpness: float) -> None:
+    expected, relaxed = drawn_and_relaxed("mlp", sharpness)
+    assert relaxed == pytest.approx(expected, rel=0.02)
 
 
 def test_what_it_learnt_of_a_graph_is_in_its_file(tmp_path: Path) -> None:

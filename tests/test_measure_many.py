@@ -5,11 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas
 import pytest
+import torch
+from rich.console import Console
 from torch import nn
 from typer.testing import CliRunner, Result
 
@@ -22,8 +27,10 @@ from latbench.measure.one_model.inspection import Inspection
 from latbench.measure.one_model.isolated import measure_sources
 from latbench.measure.one_model.record import ModelRecord, Refusal, read_records
 from latbench.measure.one_model.results import Results
+from latbench.measure.one_model.sessions import measure_model
 from latbench.measure.settings import Settings
 from latbench.records.measurement import Conditions, Measurement
+from latbench.testing import NullBackend
 from tests.test_measure_models import onnx_file
 
 NULL = "latbench.testing:NullBackend"
@@ -134,7 +141,7 @@ def test_sizes_and_walls_stand_beside_the_clock_of_the_device() -> None:
     shown = dict(zip(cells.columns, cells.rows[0], strict=True))
     assert (shown["p50"], shown["wall p50"], shown["inputs/s"]) == ("2.000", "4.000", "250.0")
     assert (shown["memory MiB"], shown["peak MiB"]) == ("1.0*", "3.0")
-    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.49 MiB of weights" in cells.title
+    assert "25.56 M parameters, 4.089 G multiply-accumulates, 97.5 MiB of weights" in cells.title
     assert any("growth of the process" in remark for remark in cells.remarks)
     assert "wall p50" not in table.cells([record(clock="wall", inspection=told)]).columns
 
@@ -171,3 +178,55 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     lines = result.stderr.splitlines()
     assert lines
     assert all(line.startswith(f"measuring {HERE}:narrow, threads 1, ") for line in lines)
+
+
+def test_a_bar_in_a_log_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INTERVAL_S", 0.01)
+    file = Written()
+    with progress.Bars(console=Console(file=file, width=80)) as bars:
+        bars.add_task("measuring latency", total=40, completed=3, note="12 drift")
+        assert file.told.wait(60)
+    assert "measuring latency 3/40, " in file.getvalue()
+
+
+class Written(io.StringIO):
+    """A file that says when something has been written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Event()
+
+    def write(self, text: str) -> int:
+        count = super().write(text)
+        if "drift" in text:
+            self.told.set()
+        return count
+
+
+class Handle:
+    """What IPython gives for a display that changes."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def update(self, text: str) -> None:
+        self.shown.append(text)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_notebook_shows_where_a_call_stands(
+    kernel: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = Handle()
+    display = SimpleNamespace(Pretty=str, display=lambda text, display_id: handle)
+    shell = SimpleNamespace(**{"kernel": object()} if kernel else {})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    caplog.set_level(logging.INFO, logger="latbench")
+    measured = measure_model(narrow(), torch.ones(1, 3, 8, 8), backend=NullBackend(), settings=SHORT)
+    told = handle.shown[:-1] if kernel else [each.message for each in caplog.records]
+    assert told == [f"measuring Conv2d on null, session {number}" for number in range(1, len(told) + 1)]
+    assert len(told) > 1
+    assert (handle.shown[-1:], len(caplog.records)) == (([""], 0) if kernel else ([], len(told)))
+    assert "Conv2d, " in measured._repr_html_()
+    assert measured.to_frame().backend.tolist() == ["null"]

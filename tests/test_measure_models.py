@@ -96,7 +96,8 @@ def unknown() -> nn.Module:
 
 
 def model() -> Model:
-    return Model.from_module(nn.Conv2d(2, 2, 3), {"x": np.ones((4, 2, 8, 8), np.float32)}, name="one convolution")
+    x = np.ones((4, 2, 8, 8), np.float32)
+    return Model.from_module(nn.Conv2d(2, 2, 3), {"x": x}, name="one convolution", batch=4)
 
 
 def call(*arguments: object) -> Result:
@@ -128,7 +129,7 @@ def test_the_known_latency_is_measured_and_every_block_of_every_session_kept() -
     measured = measure_model(model(), backend, options=CompileOptions(options={"noise": "0.002"}))
     assert measured.value == pytest.approx(2.0, rel=0.005)
     assert 0 < measured.half_width < 0.005
-    assert len(measured.blocks) == 24 * SESSIONS
+    assert len(measured.measurement.blocks) == 24 * SESSIONS
     assert measured.flags == ()
 
 
@@ -164,6 +165,7 @@ def test_throughput_counts_the_inputs_of_a_batch_in_the_median_call() -> None:
     assert isinstance(record, ModelRecord)
     assert record.conditions.backend == NULL
     assert record.inputs_per_second == pytest.approx(4 / record.inspection.percentiles["p50"] * 1e3)
+    assert record.inputs_per_second is not None
     assert record.inputs_per_second < 0.9 * 4 / record.measurement.value * 1e3
     waited = dataclasses.replace(record.inspection, wall_percentiles={"p50": 8.0})
     assert dataclasses.replace(record, inspection=waited).inputs_per_second == pytest.approx(500)
@@ -238,10 +240,11 @@ def test_the_table_shows_every_backend_and_its_operators(tmp_path: Path) -> None
     assert result.exit_code == 0
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line}
     assert "12.5" in rows[TELLING]
-    assert re.search(r"p50 +p90 +p99 .*inputs/s", rows["backend"])
+    assert re.search(r"p50 +p90 +p99 .*memory MiB", rows["backend"])
+    assert "inputs/s" not in rows["backend"]
     assert "no backend named 'nul'" in rows["nul:"]
     result = call(f"{HERE}:tiny", "--input", "x:1x3x8x8", "--backend", f"{NULL},{TELLING}", "--operators")
-    assert f"{HERE}:tiny on {NULL}, batch 1, threads 1: the backend cannot tell" in result.stdout
+    assert f"{HERE}:tiny on {NULL}, threads 1: the backend cannot tell" in result.stdout
     assert re.search(r"Conv +2 +0\.9000 +90\.0%\s+Relu +1 +0\.1000 +10\.0%", result.stdout)
     assert re.search(r"profiled sum = \d+\.\d x the model", result.stdout)
 

@@ -16,7 +16,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from latbench.backend import OperatorTime
 from latbench.errors import CompileError, first_line
-from latbench.model import Model, tensors_of
+from latbench.model import Model
+from latbench.model.outputs import as_array, tensors_of
 from latbench.tracing.quiet import quiet
 from latbench_torch.variant import Variant
 
@@ -39,14 +40,19 @@ class PreparedModule:
     def __init__(self, model: Model, variant: Variant, device: str) -> None:
         self._variant = variant
         self._module = variant.moved(model.module, device)
-        self._inputs = [variant.moved_input(torch.from_numpy(x), device) for x in model.inputs.values()]
+        self._samples = model.tensors
+        self._inputs, others = ([variant.moved_input(x, device) for x in model.tensors()] for _ in range(2))
+        for other in others:
+            _move_last_digit(other)
+        self._in_turns = [self._inputs, others]
         self._infer = variant.inference(self._module, device)
         if variant.mode is not None:
             self._compile_now(model.name)
 
     def outputs(self) -> list[NDArray[Any]]:
-        """Return the outputs for the sample inputs, the floating-point ones as float32."""
-        return [(x.float() if x.is_floating_point() else x).cpu().numpy() for x in tensors_of(self._computed())]
+        """Return the outputs for the sample inputs, bfloat16 as float32."""
+        self._restore_inputs()
+        return [as_array(x) for x in tensors_of(self._computed())]
 
     def operator_times(self) -> list[OperatorTime]:
         """Profile the operators that the module calls; the shapes of their inputs tell them apart.
@@ -65,12 +71,27 @@ class PreparedModule:
             if is_operator and took > 0:
                 key = event.name.partition("::")[2], ", ".join("x".join(map(str, s)) for s in event.input_shapes if s)
                 microseconds[key] = microseconds.get(key, 0.0) + took
-        return [OperatorTime(kind, shapes, us / _PROFILED_RUNS * 1e-3) for (kind, shapes), us in microseconds.items()]
+        per_ms = _PROFILED_RUNS * 1e3
+        return [OperatorTime(kind, shapes, us / per_ms, shapes) for (kind, shapes), us in microseconds.items()]
 
     def _call(self) -> Any:
         """Run one untimed inference; on a GPU, launch it."""
         with self._math(), torch.inference_mode():
             return self._infer(*self._inputs)
+
+    def _next_inputs(self) -> list[torch.Tensor]:
+        """Return one of two samples, in turns, as new objects; their values differ by the last digit of one number.
+
+        A module that remembers what it made of its last input computes anew, as it does where it is used.
+        """
+        self._in_turns.reverse()
+        return [x.detach() for x in self._in_turns[0]]
+
+    def _restore_inputs(self) -> None:
+        """Undo what a module has changed in its inputs."""
+        with torch.inference_mode():
+            for mine, sample in zip(self._inputs, self._samples(), strict=True):
+                mine.copy_(sample)
 
     def _computed(self) -> Any:
         """Return what the timed runs compute."""
@@ -116,7 +137,14 @@ class PreparedModule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the module."""
-        del self._module, self._inputs, self._infer
+        del self._module, self._inputs, self._in_turns, self._samples, self._infer
+
+
+def _move_last_digit(x: torch.Tensor) -> None:
+    """Change the first number in place by its last digit, if it has a fraction."""
+    if x.is_floating_point() and x.numel() and x.element_size() > 1:  # types of one byte do not add
+        first = x[(0,) * x.ndim]
+        first += torch.finfo(x.dtype).eps * first.abs().clamp(min=1)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ COMMANDS = (
     "search",
     "measure",
     "compare-runs",
+    "diff",
     "plugins",
     "spaces",
     "export",

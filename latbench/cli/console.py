@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latbench.errors import without_colours
+
 _UNBOUNDED = 1_000_000
 """Columns of a pipe or a file: it has no width, and its reader expects one item a line."""
 
@@ -39,8 +41,8 @@ def print_error(message: object) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print the one JSON document of a command; what is not finite becomes null, as JSON has no NaN."""
-    print(json.dumps(_finite(document), indent=2))
+    """Print the one JSON document of a command: null for what is not finite, and no text with a terminal's colours."""
+    print(json.dumps(_plain(document), indent=2))
 
 
 def print_table(
@@ -95,9 +97,11 @@ def _cut(text: str, width: int) -> Text:
     return cut
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return without_colours(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

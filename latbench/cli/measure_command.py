@@ -29,7 +29,11 @@ def run(
     ],
     backend: opt.BackendNames = ["onnxruntime"],  # noqa: B006 - typer reads it
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="A sample input as name:1x3x224x224:float32; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="A sample input: name:1x3x224x224:float32, name:1:int64=50, name=50, name=@x.npy; repeatable.",
+        ),
     ] = None,
     batch: Annotated[list[str] | None, typer.Option(help="The first dimension of every input; several as 1,8.")] = None,
     option: opt.BackendOptions = None,
@@ -38,6 +42,9 @@ def run(
     operators: Annotated[
         bool, typer.Option("--operators", help="Also show the share of each operator, where a backend can tell.")
     ] = False,
+    verify: Annotated[
+        Literal["all", "sample", "none"], typer.Option(help="Whether outputs are compared with the module's.")
+    ] = "all",
     timeout: opt.Timeout = 120.0,
     to: Annotated[Path | None, typer.Option("--out", help="Write the records to this .json file.")] = None,
     form: Annotated[
@@ -66,6 +73,7 @@ def run(
     """
     from latbench.backend import CompileOptions
     from latbench.measure.one_model.isolated import measure_sources
+    from latbench.measure.one_model.sessions import DEFAULT
 
     if to is not None and to.suffix != ".json":
         raise UsageError(f"--out {to} is not a .json file, which compare-runs reads: name it {to.with_suffix('.json')}")
@@ -77,6 +85,7 @@ def run(
             inputs=inputs or [],
             batches=opt.numbers(batch, "--batch") if batch else [None],
             options=[dataclasses.replace(options, threads=each) for each in opt.numbers(threads, "--threads")],
+            settings=dataclasses.replace(DEFAULT, verify=verify),
             with_operators=operators,
             timeout=timeout,
             on_progress=tell,

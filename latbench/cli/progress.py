@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+from rich.progress import Progress
 from rich.text import Text
 
 from latbench.cli.console import err
@@ -15,31 +16,46 @@ INTERVAL_S = 30.0
 """Without a terminal, how long a command may be silent: services that see no output for minutes end a job."""
 
 
+class Bars(Progress):
+    """Bars on a terminal; elsewhere, a line now and then for each one that is not full. A task may have a ``note``."""
+
+    _telling: ExitStack | None = None
+
+    def start(self) -> None:
+        """Start to draw, or to tell."""
+        super().start()
+        if not self.disable and not self.console.is_terminal:
+            self._telling = ExitStack()
+            self._telling.enter_context(_every_half_minute(self._tell))
+
+    def stop(self) -> None:
+        """Draw once more, and no more."""
+        if self._telling is not None:
+            self._telling.close()
+        super().stop()
+
+    def _tell(self) -> None:
+        for task in self.tasks:
+            if not task.finished:
+                of = "" if task.total is None else f" {task.completed:g}/{task.total:g}"
+                note = f", {task.fields['note']}" if task.fields.get("note") else ""
+                self.console.print(f"{task.description}{of}, {task.elapsed or 0.0:.0f} s{note}")
+
+
 @contextmanager
 def heartbeat() -> Iterator[Callable[[str], None]]:
     """Yield a function that takes what is being done as a text, and show it until the block ends."""
-    told = ""
-
-    def line(seconds: float) -> str:
-        return f"{told}, {seconds:.0f} s"
-
     if err.is_terminal:
         with err.status(Text("")) as status:
             yield lambda doing: status.update(Text(doing))
         return
-
-    def tell(doing: str) -> None:
-        nonlocal told
-        told = doing
-
-    start = time.monotonic()
-    with every_half_minute(lambda: err.print(line(time.monotonic() - start))):
-        yield tell
+    told, start = [""], time.monotonic()
+    with _every_half_minute(lambda: err.print(f"{told[-1]}, {time.monotonic() - start:.0f} s")):
+        yield told.append
 
 
 @contextmanager
-def every_half_minute(call: Callable[[], None]) -> Iterator[None]:
-    """Call a function every `INTERVAL_S` seconds while the block runs."""
+def _every_half_minute(call: Callable[[], None]) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:

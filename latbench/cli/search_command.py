@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_error, print_json, print_table
+from latbench.cli.progress import Bars
 from latbench.errors import UsageError
 from latbench.plugins import STRATEGIES, TASKS, configure, load
 from latbench.records.figures import figures
@@ -127,12 +128,12 @@ def _batch_size(strategy: str, batch_size: int) -> dict[str, int]:
     return {"batch_size": batch_size} if "batch_size" in parameters else {}
 
 
-def _bars(quiet: bool) -> Progress:
+def _bars(quiet: bool) -> Bars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err, disable=quiet)
+    return Bars(*columns, console=err, disable=quiet)
 
 
-def _drawn_on(bars: Progress) -> Callable[[Step], None]:
+def _drawn_on(bars: Bars) -> Callable[[Step], None]:
     """Return a function that draws the steps of a campaign, a line for each search and each training."""
     lines: dict[tuple[str, str], TaskID] = {}
 

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Device, Fact, HasState, device_of
+from latbench.backend import Backend, CompileOptions, Device, Fact, HasPrecision, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
-from latbench.errors import CounterError, MeasurementError, OutOfMemoryError, UsageError, reason
+from latbench.errors import CounterError, OutOfMemoryError, UsageError, reason
 from latbench.executor import Notify
 from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
 from latbench.measure.verify import verify_outputs
+from latbench.measure.warming import warm_up
 from latbench.measure.workloads import FALLBACK, CompiledWorkload, Workload
+from latbench.model.inputs import SampleNote
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.subjects import Failure
 
@@ -165,6 +167,10 @@ class Session:
                 compiled = [c for c in compiled if self._warmed_up(c)]
             yield compiled
 
+    def still_timing(self) -> None:
+        """Say that the runs go on, so that nobody takes a slow model for one that hangs."""
+        self._notify("running", -1)
+
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add the time of the block to a phase's seconds."""
@@ -196,18 +202,25 @@ class Session:
             model = workload.build()
             compiled = stack.enter_context(self.backend.compile(model, self.options))
         compile_ms = (time.perf_counter() - start) * 1e3 - model.build_ms
-        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=_flags(warned))
+        flags = _flags(warned)
+        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=flags, on_wall=workload.on_wall)
 
     def _verified(self, compiled: list[CompiledWorkload]) -> list[CompiledWorkload]:
         """Drop models that compute something else; where one of a sample does, all are checked."""
 
         def correct(each: CompiledWorkload) -> bool:
+            self._notify("verifying", each.index)
             with self.recorded(each.workload):
-                verify_outputs(each.compiled, each.model, self.options.precision)
+                precision = _precision(self.options, each)
+                notes = verify_outputs(each.compiled, each.model, precision)
+                if self.options.precision == CompileOptions().precision and precision != each.model.precision:
+                    notes += (f"{each.model.name} is {each.model.precision}, and {self.backend.name} runs {precision}",)
+                for note in notes:
+                    warnings.warn(note, SampleNote, stacklevel=2)
                 return True
             return False
 
-        checkable = [c for c in compiled if c.model.has_module]
+        checkable = [c for c in compiled if c.model.has_module or self.settings.verify == "all"]
         if self.settings.verify == "none" or not checkable:
             return compiled
         if self.settings.verify == "sample":
@@ -222,12 +235,7 @@ class Session:
         """Run for a while, and check that the clock moves."""
         self._notify("warming", each.index)
         with self.recorded(each.workload):
-            seconds = [each.compiled.run() for _ in range(3)]
-            while sum(seconds) * 1e3 < self.settings.warmup_ms:
-                seconds.append(each.compiled.run())
-                if sum(seconds) <= 0:
-                    clock = each.compiled.clock
-                    raise MeasurementError(f"runs of {each.workload.subject} take no time on the clock {clock!r}")
+            warm_up(each, self.settings.warmup_ms)
             return True
         return False
 
@@ -266,15 +274,22 @@ def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) ->
     return Conditions(
         quantity=quantity.name,
         unit=quantity.unit,
-        clock=each.compiled.clock,
+        clock=each.clock,
         cache=session.settings.cache,
         backend=session.backend.name,
         device=replace(device, facts={**host_facts(), **device.facts}),
-        precision=options.precision,
+        precision=_precision(options, each),
         threads=options.threads,
-        batch=next((value.shape[0] for value in each.model.inputs.values() if value.ndim), 1),
+        batch=each.model.batch,
         options=dict(options.options),
     )
+
+
+def _precision(options: CompileOptions, each: CompiledWorkload) -> str:
+    """Return what a compiled model computes in. Without another word, that is what the model was given in."""
+    if isinstance(each.compiled, HasPrecision):
+        return each.compiled.precision()
+    return each.model.precision if options.precision == CompileOptions().precision else options.precision
 
 
 def _device_state(backend: Backend) -> Mapping[str, Fact]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +28,14 @@ from latbench.measure.workers.structure import StructureRequest
 from latbench.profiling.passes import Pass
 from latbench.profiling.plan import Stretch, plan
 from latbench.profiling.progress import Progress
+from latbench.progress import told
 from latbench.records.noise_floor import NoiseFloor, noise_floor
 from latbench.records.structure import Structure
 from latbench.records.subjects import Failure, Subject, references
 from latbench.space import HasOperations, HasParts, SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def profile_space(
     budget_seconds: float | None = None,
     timeout: float = 120.0,
     executor: Executor | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Measure `samples` distinct architectures, and some of them again, and keep every value in `store`.
 
@@ -107,7 +111,7 @@ def profile_space(
         budget_seconds: start no session after so long, counted from the first one; None measures all.
         timeout: seconds that one model may take to compile.
         executor: where sessions run; None runs them in processes of this machine, at all equal devices of the backend.
-        on_progress: called after each session.
+        on_progress: called after each session; unless given, a notebook shows it, or the log ``latbench`` has it.
 
     Raises:
         UsageError: there is nothing to measure, the space does not have the operations or parts, the store belongs to
@@ -126,6 +130,7 @@ def profile_space(
     spec, name = SpaceSpec.of(space), backend_name(backend)
     identity = Identity(spec, name, options.precision, options.threads, batch, settings.cache, dict(options.options))
     with ExitStack() as stack:
+        tell = stack.enter_context(told(_log))
         running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
         # A mistake must not leave a store behind, nor come to light after hours.
         places = _equal_places(running, PlacesRequest(name, options, settings, wanted))
@@ -151,7 +156,7 @@ def profile_space(
                         references=references(space),
                         deadline=deadline,
                         before_keeping=check,
-                        on_progress=on_progress,
+                        on_progress=on_progress or (lambda progress: tell(str(progress))),
                     ).run(stretches)
                 except LatbenchError:
                     opened.discard_if_empty()

@@ -18,6 +18,11 @@ CALLS = 1000
 SECONDS = 3.0
 """A series of calls ends at whichever of the two comes first."""
 
+SLOW_MS = 1e3
+"""A model whose runs take longer needs no run before its calls."""
+
+_WARM_UP_RUNS = 3
+
 ENOUGH_CALLS = {50: 1, 90: 64, 99: 662}
 """How many calls a percentile needs: one of so many almost surely exceeds it, since 0.9**64 = 0.99**662 = 0.0012."""
 
@@ -32,7 +37,7 @@ class Inspection:
         calls: how many calls they are from.
         memory_mib: see `memory_of`; None where nothing measures it.
         memory_of: ``"model"``: what the runtime says that the model holds (`latbench.backend.HasMemory`);
-            ``"process"``: what this process grew by, from before compiling to after the first runs. Empty for None.
+            ``"process"``: what this process grew by, from before compiling to after the calls. Empty for None.
         operators: the time of each operator; empty where the runtime does not tell, or was not asked.
         wall_percentiles: of the same calls on the wall clock: what a user waits for, with what the device's own clock
             leaves out.
@@ -56,7 +61,13 @@ class Inspection:
 
 
 def inspect_model(
-    model: Model, backend: Backend, options: CompileOptions, *, with_operators: bool = False
+    model: Model,
+    backend: Backend,
+    options: CompileOptions,
+    *,
+    with_operators: bool = False,
+    on_wall: bool = False,
+    run_ms: float = 0.0,
 ) -> Inspection:
     """Compile a model once more and inspect it.
 
@@ -65,6 +76,8 @@ def inspect_model(
         backend: compiles it.
         options: how it is compiled.
         with_operators: whether to profile its operators.
+        on_wall: whether the backend's own clock misses some of the model's work, so that the wall's takes its place.
+        run_ms: what a run is known to take; a slow model runs once.
 
     Raises:
         LatbenchError: the backend cannot compile the model.
@@ -72,8 +85,9 @@ def inspect_model(
     before = process_mib()
     on_cpu = device_of(backend, options).kind == "cpu"
     with PeakMemory() as peak, backend.compile(model, options) as compiled:
-        for _ in range(3):
+        for _ in range(0 if run_ms > SLOW_MS else _WARM_UP_RUNS):
             compiled.run()
+        ms, wall_ms = _call_ms(compiled)
         grown = process_mib() - before
         highest = peak.mib()
         memory: tuple[float | None, str] = (None, "")
@@ -81,11 +95,10 @@ def inspect_model(
             memory = compiled.memory_mib(), "model"
         elif on_cpu and grown > 0:
             memory = grown, "process"
-        ms, wall_ms = _call_ms(compiled)
         operators = compiled.operator_times() if with_operators and isinstance(compiled, HasOperatorTimes) else ()
     work = work_of(model)
     return Inspection(
-        percentiles(ms),
+        percentiles(wall_ms if on_wall else ms),
         len(ms),
         *memory,
         operators=tuple(operators),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from latbench.backend import OperatorTime
 from latbench.errors import LatbenchError, StoreError
 from latbench.measure.one_model.inspection import Inspection
+from latbench.measure.workloads import UNEVEN
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.writing import write_atomically
 
@@ -40,14 +41,17 @@ class ModelRecord:
     estimate: str = ""
 
     @property
-    def inputs_per_second(self) -> float:
+    def inputs_per_second(self) -> float | None:
         """The throughput of one inference after another, from the median call on the wall clock.
 
-        A simulated device's own clock runs ahead of the wall's, and then counts.
+        None where nobody says what the batch is. A simulated device's own clock runs ahead of the wall's, and counts.
+        Where few calls take most of the time, no call is typical, and their mean counts.
         """
         told = self.inspection
         medians = [medians["p50"] for medians in (told.percentiles, told.wall_percentiles) if "p50" in medians]
-        return self.conditions.batch / max(medians, default=self.measurement.value) * 1e3
+        typical = [] if UNEVEN in self.measurement.flags else medians
+        batch = self.conditions.batch
+        return None if batch is None else batch / max(typical, default=self.measurement.value) * 1e3
 
     @property
     def profiled_ratio(self) -> float | None:
@@ -59,7 +63,9 @@ class ModelRecord:
     def from_json(cls, values: Mapping[str, Any]) -> ModelRecord:
         """Read what `dataclasses.asdict` gives."""
         inspection = values["inspection"]
-        operators = tuple(OperatorTime(**operator) for operator in inspection["operators"])
+        operators = tuple(
+            OperatorTime(**{**each, "nodes": tuple(each.get("nodes", ()))}) for each in inspection["operators"]
+        )
         return cls(
             dict(values["inputs"]),
             Conditions.from_json(values["conditions"]),

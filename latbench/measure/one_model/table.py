@@ -135,7 +135,8 @@ def operator_cells(record: ModelRecord) -> Cells:
 def name_of(record: ModelRecord) -> str:
     """Return what tells a record from the others of a table: ``"net.onnx on cpu, batch 8, threads 1"``."""
     conditions = record.conditions
-    return f"{record.subject} on {conditions.backend}, batch {conditions.batch}, threads {conditions.threads}"
+    batch = f", batch {conditions.batch}" if conditions.batch else ""
+    return f"{record.subject} on {conditions.backend}{batch}, threads {conditions.threads}"
 
 
 def _texts(result: Result) -> dict[str, str]:
@@ -167,7 +168,8 @@ def _memory(record: ModelRecord) -> str:
 
 
 def _mib(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+    # A tenth is of interest of a small network alone.
+    return figures(value, 1) if value is None or 0.001 <= value < 1 else f"{value:.1f}"
 
 
 def _count(number: int | None) -> str:
@@ -235,10 +237,10 @@ _CELLS: dict[str, Callable[[ModelRecord], str]] = {
     "95% interval": lambda record: f"{figures(record.low)} - {figures(record.high)}",
     **{p: partial(_told, p) for p in _PERCENTILES},
     **{f"wall {p}": partial(_waited, p) for p in _PERCENTILES},
-    "inputs/s": lambda record: figures(record.inputs_per_second),
+    "inputs/s": lambda record: "" if record.inputs_per_second is None else figures(record.inputs_per_second),
     "parameters": lambda record: _count(record.inspection.parameters),
     "MACs": lambda record: _count(record.inspection.macs),
-    "weights MiB": lambda record: figures(record.inspection.weights_mib),
+    "weights MiB": lambda record: _mib(record.inspection.weights_mib),
     "memory MiB": _memory,
     "peak MiB": lambda record: _mib(record.inspection.peak_memory_mib),
     "clock": lambda record: record.conditions.clock,

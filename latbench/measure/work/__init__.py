@@ -33,6 +33,7 @@ class Work:
     weights_mib: float | None = None
     macs: int | None = None
     least_flops: float | None = None
+    least_bytes: int | None = None
 
 
 _COUNTED: WeakKeyDictionary[Model, Work] = WeakKeyDictionary()
@@ -49,16 +50,16 @@ def work_of(model: Model) -> Work:
 
 
 def _of_module(model: Model) -> Work:
-    from latbench.measure.work.module import macs_and_least_flops
+    from latbench.measure.work.module import products
 
     module = model.module
     parameters = list(module.parameters())
     held = _distinct_bytes(chain(parameters, module.buffers()))
     try:
-        macs, least = macs_and_least_flops(module, model.inputs)
+        counted = products(module, model.inputs)
     except Exception:  # noqa: BLE001 - a forward pass may raise anything when it meets a stand-in for a tensor
-        macs, least = None, None
-    return Work(sum(parameter.numel() for parameter in parameters), held / 2**20, macs, least)
+        counted = (None, None, None)
+    return Work(sum(parameter.numel() for parameter in parameters), held / 2**20, *counted)
 
 
 def _distinct_bytes(tensors: Iterable[Tensor]) -> int:

@@ -16,14 +16,18 @@ _WORK_BYTES = 4
 """Bytes of an element in single precision: what is smaller may run on units that are many times faster."""
 
 
-def macs_and_least_flops(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> tuple[int, float | None]:
-    """Return the multiply-accumulates of a module, and `latbench.measure.work.Work.least_flops`.
+def products(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> tuple[int | None, float | None, int | None]:
+    """Return the multiply-accumulates, the least operations and the least bytes of `latbench.measure.work.Work`.
 
     What the module raises when it is traced is passed on.
     """
-    found = operators(module, inputs)
-    least = sum(_least_flops(operator) for operator in found) if _in_single_precision(module, inputs) else None
-    return sum(operator.flops for operator in found) // 2, least
+    found = [operator for operator in operators(module, inputs) if operator.flops]
+    macs = sum(operator.flops for operator in found) // 2
+    if not _in_single_precision(module, inputs):
+        return macs, None, None
+    # One layer that is called twice reads its weights once, if a cache holds them.
+    read = {operator.name.partition("/")[0]: operator.params for operator in found}
+    return macs, sum(map(_least_flops, found)), _WORK_BYTES * sum(read.values())
 
 
 def _in_single_precision(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> bool:

@@ -22,7 +22,7 @@ _NO_WEIGHTS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.
 Shape = tuple[int, ...]
 
 
-def count(data: bytes, inputs: Mapping[str, NDArray[Any]]) -> tuple[int, float, int | None, float | None]:
+def count(data: bytes, inputs: Mapping[str, NDArray[Any]]) -> tuple[int, float, int | None, float | None, int | None]:
     """Return the fields of `latbench.measure.work.Work`.
 
     Only convolutions and matrix products of the main graph that lie between its inputs and its outputs count: a runtime
@@ -35,10 +35,11 @@ def count(data: bytes, inputs: Mapping[str, NDArray[Any]]) -> tuple[int, float, 
     sizes = {w.name: (tuple(w.dims), w.data_type) for w in model.graph.initializer}
     try:
         shapes = sizes | _shapes(model, inputs)
-        macs, least = _macs(model.graph, shapes, set(inputs))
+        macs, least_flops, read = _products(model.graph, shapes, set(inputs))
     except (KeyError, ValueError, IndexError, onnx.shape_inference.InferenceError):
-        return elements, held / 2**20, None, None
-    return elements, held / 2**20, macs, least
+        return elements, held / 2**20, None, None, None
+    weighed = {weight.name: int(_bytes(weight)) for weight in weights if weight.name in read}
+    return elements, held / 2**20, macs, least_flops, sum(weighed.values())
 
 
 def _weights(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
@@ -55,7 +56,7 @@ def _bytes(weight: onnx.TensorProto) -> float:
     name = onnx.TensorProto.DataType.Name(weight.data_type)
     half = 0.5 if name.endswith("INT4") or name.startswith("FLOAT4") else 1
     itemsize: int = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize
-    return math.prod(weight.dims) * itemsize * half
+    return float(math.prod(weight.dims) * itemsize * half)
 
 
 def _shapes(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[str, tuple[Shape, int]]:
@@ -83,8 +84,12 @@ def _shapes(model: onnx.ModelProto, inputs: Mapping[str, NDArray[Any]]) -> dict[
     return known
 
 
-def _macs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[Shape, int]], inputs: set[str]) -> tuple[int, float]:
+def _products(
+    graph: onnx.GraphProto, shapes: Mapping[str, tuple[Shape, int]], inputs: set[str]
+) -> tuple[int, float, set[str]]:
+    """Return the multiply-accumulates, the least operations in single precision, and what these read."""
     macs, least = 0, 0.0
+    read: set[str] = set()
     seen: set[bytes] = set()
     for node in _computing(graph, inputs):
         twin = onnx.NodeProto()
@@ -99,7 +104,8 @@ def _macs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[Shape, int]], input
         macs += counted
         if shapes[node.input[1]][1] in _SINGLE and shapes[node.input[0]][1] in _SINGLE:
             least += 2 * counted * share
-    return macs, least
+            read.update(node.input[:2])
+    return macs, least, read
 
 
 def _computing(graph: onnx.GraphProto, inputs: set[str]) -> list[onnx.NodeProto]:

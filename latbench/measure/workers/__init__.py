@@ -193,14 +193,14 @@ class RunningSession(Generic[Result_co]):
             if event is None:
                 raise _EndedError(index)
             match event["event"]:
-                case "compiling" | "warming":
-                    index, doing = event["index"], "compiling"
+                case "compiling" | "verifying" | "warming" as phase:
+                    index, doing = event["index"], "warming up" if phase == "warming" else phase
                 case "compiled":
                     if turn is not None:
                         held.enter_context(turn)
                         turn = None
                     self._send(b"time\n", index)
-                case "timing":
+                case "timing" | "running":
                     index, doing, limit = None, "timing", timeout + self._request.max_seconds
                 case "finished":
                     return self._request.read_result(event["result"])

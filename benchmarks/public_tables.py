@@ -1,8 +1,9 @@
 """MAPE on published latency tables of NAS-Bench-201, from few architectures, beside the noise floor.
 
 The folder holds ``nb201_latency.parquet`` and ``nb201_compiled_latency.parquet``: a column ``arch`` and one of
-milliseconds for each device. A structure is trained on or tested once, whatever its relabelled twins; their
-disagreement is the floor. Cells without a live path are left out.
+milliseconds for each device. A structure is trained on or tested once, however many cells compute it. Cells that
+are one network with its nodes numbered otherwise are measured twice: their disagreement is the floor. Cells without a
+live path are left out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from latbench.prediction.trained import predict_values
 from latbench.predictor import Context
 from latbench.records.noise_floor import noise_floor
 from latbench.spaces.nasbench201 import NasBench201Space
+from latbench.spaces.nasbench201.cell import NasBench201Cell
 
 SIZES = (20, 100, 900)
 GOALS: dict[str, tuple[float | None, float | None, float | None]] = {
@@ -39,11 +41,19 @@ GOALS: dict[str, tuple[float | None, float | None, float | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Encodings ``(n, columns)``, values in ms and structures ``(n,)`` of one device's live cells."""
+    """The live cells of one device.
+
+    Args:
+        X: encodings ``(n, columns)``.
+        y: values in ms ``(n,)``.
+        structures: which cells compute the same ``(n,)``.
+        networks: which cells run the same, dead operations included ``(n,)``.
+    """
 
     X: NDArray[np.float32]
     y: NDArray[np.float64]
     structures: NDArray[np.int64]
+    networks: NDArray[np.int64]
 
     def split(self, size: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows of `size` structures and those of all others, one row a structure."""
@@ -53,9 +63,9 @@ class Table:
         return rows[:size], rows[size:]
 
     def twins(self) -> NDArray[np.float64]:
-        """Return the values of pairs of cells that are one structure ``(pairs, 2)``."""
-        order = np.argsort(self.structures, kind="stable")
-        same = np.flatnonzero(np.diff(self.structures[order]) == 0)
+        """Return the values of pairs of cells that are one network ``(pairs, 2)``."""
+        order = np.argsort(self.networks, kind="stable")
+        same = np.flatnonzero(np.diff(self.networks[order]) == 0)
         return np.column_stack([self.y[order[same]], self.y[order[same + 1]]])
 
 
@@ -69,12 +79,22 @@ def read(folder: Path) -> dict[str, Table]:
         canonical = np.array([cell.canonical() for cell in cells])
         # Where every path is dead, the output does not have the input, 0, in it.
         live = np.array(["0" in text for text in canonical])
-        structures, X = np.unique(canonical, return_inverse=True)[1], space.encode(cells)
+        structures, networks = (
+            np.unique(texts, return_inverse=True)[1] for texts in (canonical, [least_text(cell) for cell in cells])
+        )
+        X = space.encode(cells)
         for device in GOALS.keys() & columns.keys():
             y = np.array(columns[device], dtype=np.float64)
             kept = live & np.isfinite(y)
-            tables[device] = Table(X[kept], y[kept], structures[kept])
+            tables[device] = Table(X[kept], y[kept], structures[kept], networks[kept])
     return tables
+
+
+def least_text(cell: NasBench201Cell) -> str:
+    """Return the text that a cell and its twin share: without an edge between them, nodes 1 and 2 may change places."""
+    into_1, into_2, between, skip, from_1, from_2 = cell.operations
+    twin = NasBench201Cell((into_2, into_1, between, skip, from_2, from_1)) if between == "none" else cell
+    return min(str(cell), str(twin))
 
 
 def main() -> None:

@@ -40,8 +40,8 @@ class GraphColumns:
 def graph_columns(graphs: tuple[Graph, ...], columns: tuple[Column, ...]) -> tuple[GraphColumns, ...]:
     """Return what each step adds, the columns of the steps before included; none where it adds nothing.
 
-    Columns that are a line in those of an encoding, or equal another one, are left out. A graph whose paths overlap in
-    too many ways has none (`latbench.prediction.structure.polynomial.MOST_PRODUCTS`).
+    Groups whose columns are lines in those of an encoding, or equal other ones, are left out. A graph whose paths
+    overlap in too many ways has none (`latbench.prediction.structure.polynomial.MOST_PRODUCTS`).
     """
     algebra = Algebra(
         [[_index(columns)[name] for name in names] for graph in graphs for names in graph.columns], len(columns)
@@ -70,15 +70,18 @@ def _index(columns: Sequence[Column]) -> dict[str, int]:
 
 
 def _new(named: Sequence[Named], before: Sequence[Named]) -> list[Named]:
-    """Return the polynomials that are no line and not there yet."""
+    """Return the groups that say something new: one of their polynomials is no line, and not there yet.
+
+    A group stays whole, so that one shared cost can stand for the live operations of a kind, wherever they are.
+    """
     known = {frozenset(each.polynomial.terms.items()) for each in before}
-    new = []
+    new = set()
     for each in named:
         terms = frozenset(each.polynomial.terms.items())
         if each.polynomial.degree > 1 and terms not in known:
             known.add(terms)
-            new.append(each)
-    return new
+            new.add(each.group)
+    return [each for each in named if each.group in new]
 
 
 def _compiled(named: Sequence[Named], algebra: Algebra) -> GraphColumns:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -187,6 +188,26 @@ class OperatorTime:
     ms: float
     shapes: str = ""
     nodes: tuple[str, ...] = ()
+
+
+def profiled_runs(seconds: float) -> int:
+    """Return how many runs of a model that takes so many seconds to profile: enough for a median, in a few seconds."""
+    return max(3, min(100, int(2 / max(seconds, 1e-6))))
+
+
+def median_per_run(times: Sequence[float], runs: int) -> float:
+    """Return the median over some runs of the time that an operator takes in one.
+
+    What else the machine does falls into few runs, and would move their mean.
+
+    Args:
+        times: of its calls, in order; several in each run where it stands in a loop.
+        runs: how many there were; where not each had as many calls, their mean is returned.
+    """
+    calls, rest = divmod(len(times), runs)
+    if rest:
+        return sum(times) / runs
+    return median(sum(times[run * calls : (run + 1) * calls]) for run in range(runs))
 
 
 @runtime_checkable

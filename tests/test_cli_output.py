@@ -126,6 +126,16 @@ def test_a_table_fits_the_terminal_and_cuts_no_number(monkeypatch: pytest.Monkey
     assert not any(line != line.rstrip() for line in shown)
 
 
+def test_a_narrow_terminal_leaves_out_what_may_be_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, row = ("backend", "ms", "wall p50", "wall p99", "flags"), ("onnxruntime", *["123456789"] * 4)
+    spare = ("wall p99", "p90", "wall p50")
+    for width, left_out in ((80, ""), (45, "wall p99"), (33, "wall p99, wall p50")):
+        *_, last = shown = printed(monkeypatch, width, columns, [row], spare=spare)
+        assert max(map(cell_len, shown[:2])) <= width
+        assert last.rpartition("left out on this terminal: ")[2] == (left_out or last)
+        assert len(shown) == (3 if left_out else 2)
+
+
 def test_reasons_are_folded_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "install it with one of many words " * 8
     for width in (80, 30):

@@ -15,7 +15,15 @@ from latbench import cli
 from latbench.errors import UsageError
 from latbench.records.measurement import Measurement
 from latbench.records.profile import Profile
-from latbench.runs import Entry, Run, compare_runs, profile_run, relative_to_anchor, relative_to_references
+from latbench.runs import (
+    Entry,
+    Run,
+    compare_runs,
+    profile_run,
+    read_run,
+    relative_to_anchor,
+    relative_to_references,
+)
 from latbench.testing.additive_profile import additive_profile
 from tests.test_compare_runs import CONDITIONS, interval, records, store
 
@@ -115,6 +123,20 @@ def test_an_anchor_that_is_not_there_is_refused() -> None:
     others = tuple(replace(entry, subject=f"net{i}", session="") for i, entry in enumerate(run.entries * 2))
     with pytest.raises(UsageError, match="several of 'steady' beside"):
         relative_to_anchor(replace(run, entries=others), "steady")
+
+
+@pytest.mark.parametrize(("wall", "verdict"), [(1.05, "SLOWER"), (1.3, "UNCLEAR"), (3.0, "UNCLEAR"), (None, "SLOWER")])
+def test_a_core_that_others_used_is_no_witness(tmp_path: Path, wall: float | None, verdict: str) -> None:
+    a = records(tmp_path / "a.json", 1.0, clock="thread_cpu")
+    b = records(tmp_path / "b.json", 1.06, clock="thread_cpu")
+    document = json.loads(b.read_text())
+    document["records"][0]["measurement"]["wall"] = wall and 1.06 * wall
+    b.write_text(json.dumps(document))
+    shown = call(a, b).stdout
+    assert verdict in shown
+    assert ("flagged in B: busy" in shown) == ("other processes used the core" in shown) == (verdict == "UNCLEAR")
+    (entry,) = read_run(b).entries
+    assert entry.interval.low < entry.interval.value < entry.interval.high
 
 
 # The command

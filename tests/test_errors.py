@@ -34,6 +34,12 @@ def test_the_first_line_of_an_error_has_no_colours(error: Exception, line: str) 
     assert first_line(error) == line
 
 
+def test_no_message_has_colours_whatever_it_quotes() -> None:
+    red = "\x1b[1;31mred\x1b[0m"
+    assert str(UsageError(f"it said {red}: give another")) == "it said red: give another"
+    assert reason(RuntimeError(red)) == "RuntimeError: red"
+
+
 def test_the_class_of_an_error_is_told_unless_it_is_ours() -> None:
     assert reason(UsageError("no such thing: give one")) == "no such thing: give one"
     assert reason(KeyError("a")) == "KeyError: 'a'"

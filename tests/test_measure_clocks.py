@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latbench.backend import CompileOptions, Device
+from latbench.backend import CompileOptions, Device, median_per_run, profiled_runs
 from latbench.errors import MeasurementError
 from latbench.measure.clocks import Seconds
 from latbench.measure.one_model.record import ModelRecord
@@ -241,3 +241,10 @@ def test_no_core_computes_more_than_its_peak() -> None:
     assert 2 * 512**3 / (time.thread_time() - start) < 2 * peak.flops
     assert peak_of(CPU, "fp32", 2) != peak
     assert peak_of(Device("a chip", "npu"), "fp32", 1) is None
+
+
+def test_an_operators_time_is_the_median_of_the_runs() -> None:
+    assert median_per_run([1.0, 1.0, 70.0], 3) == 1.0
+    assert median_per_run([1.0, 2.0, 1.0, 70.0, 1.0, 2.0], 3) == 3.0
+    assert median_per_run([1.0, 2.0, 3.0, 4.0, 5.0], 2) == 7.5
+    assert [profiled_runs(seconds) for seconds in (0.0, 0.001, 0.1, 3.0)] == [100, 100, 20, 3]

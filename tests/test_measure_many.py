@@ -90,8 +90,21 @@ def test_files_of_one_name_are_filed_under_their_paths(tmp_path: Path) -> None:
     for path in paths:
         Path(path).parent.mkdir()
         onnx_file(Path(path))
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_text("no graph")
+    (refused, measured) = measure_sources([str(damaged), paths[0]], [NULL], settings=SHORT).results
+    assert isinstance(refused, Refusal)
+    assert isinstance(measured, ModelRecord)
+    assert (refused.model, measured.subject) == ("damaged.onnx", "net.onnx")
     told: list[str] = []
-    results = measure_sources(paths, [NULL], settings=SHORT, on_progress=told.append)
+    kept: list[int] = []
+    results = measure_sources(
+        *(paths, [NULL]),
+        settings=SHORT,
+        on_progress=told.append,
+        on_result=lambda so_far: kept.append(len(so_far.records)),
+    )
+    assert kept == [1, 2]
     assert [each.subject for each in results.records] == paths
     assert [text.rpartition(" (")[2] for text in told] == ["1 of 2)", "2 of 2)"]
     (alone,) = measure_sources(paths[:1], [NULL], settings=SHORT).records
@@ -104,6 +117,19 @@ def test_numbers_are_read_or_refused(flag: str, text: str) -> None:
     result = call(f"{HERE}:narrow", f"{flag}={text}", "--backend", NULL)
     assert result.exit_code == 2
     assert f"{flag} {text!r} is not a list of positive numbers: write for example {flag} 1,2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backend", ","], "--backend ',' names nothing"),
+        (["--json", "--format", "csv"], "--json and --format csv differ"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_at_once(arguments: list[str], message: str) -> None:
+    result = call(f"{HERE}:narrow", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_one_reason_is_told_once() -> None:
@@ -123,6 +149,8 @@ def test_what_all_rows_share_is_told_once_and_what_none_has_is_left_out() -> Non
     assert cells.title.startswith("a, x 1x3:float32, batch 1")
     assert cells.rows[1] == ("gpu", *["-"] * (len(cells.columns) - 1))
     assert "gpu, a, batch 1, threads 1: too large" in cells.remarks
+    refused = [Refusal(name, CompileError("too large"), "a", 1, 1) for name in ("gpu", "npu")]
+    assert "gpu, npu, a, batch 1, threads 1: too large" in table.cells([record("a"), *refused]).remarks
 
 
 def test_sizes_and_walls_stand_beside_the_clock_of_the_device() -> None:

@@ -270,6 +270,26 @@ def test_a_module_that_changes_its_input_leaves_the_users_alone_and_is_compared(
     assert (x == 1).all()
 
 
+class Halves(Doubling):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(float(x.max()))
+        return x.mul_(0.5)
+
+
+def test_every_run_of_a_module_that_changes_its_input_gets_the_sample() -> None:
+    model = as_model(Halves(), torch.ones(2, 3))
+    with CpuBackend().compile(model, CompileOptions()) as compiled:
+        for _ in range(40):
+            compiled.run()
+    module = model.module
+    assert isinstance(module, Halves)
+    assert module.seen[-40:] == pytest.approx([1.0] * 40)
+
+
 class NoReturn(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -356,3 +376,43 @@ def test_nobody_knows_the_batch_of_a_factorys_samples_until_it_is_asked_for() ->
     assert shapes == {"t": (1,), "x": (4, 8), "table": ()}
     with pytest.raises(ModelError, match="several first dimensions"):
         open_model(f"{HERE}:uneven", batch=4)
+
+
+# Modules that are no libraries
+
+
+@pytest.mark.parametrize(
+    "line", ["import sys; sys.exit(3)", "import argparse; argparse.ArgumentParser().parse_args(['--no'])"]
+)
+def test_a_module_that_ends_the_program_when_it_is_imported_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script_of_a_user.py").write_text(line)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelError, match=r"importing 'script_of_a_user' ends the program \(SystemExit: [23]\)"):
+        open_model("script_of_a_user:net")
+
+
+class Fails(nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "give inputs of the shapes that it takes"),
+        (RuntimeError("expected scalar type Float but found Double"), "give inputs of the type that it takes"),
+        (IndexError("index out of range in self"), "with values that it takes"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "have the factory build it on the CPU"),
+        (NameError("name 'np' is not defined"), "run it alone first"),
+        (ValueError("of its own"), "its own code raises this, so run it alone first"),
+    ],
+)
+def test_the_remedy_fits_the_failure(error: Exception, remedy: str) -> None:
+    with pytest.raises(ModelError, match=f"does not run on x:1:float32 .*: .*{remedy}"):
+        as_model(Fails(error), torch.ones(1))

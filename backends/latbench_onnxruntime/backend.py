@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from latbench.backend import CompileOptions, Device, OperatorTime, check_options
+from latbench.backend import CompileOptions, Device, OperatorTime, check_options, median_per_run, profiled_runs
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.model import Model
 from latbench.model.onnx_graph import precision_of_graph
@@ -33,7 +32,6 @@ _OPTIMIZATION = {
     "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 _FALLBACK = ("no", "yes")
-_PROFILED_RUNS = 10
 _KERNEL = "_kernel_time"
 _BLOCKED = "_nchwc"
 """What ONNX Runtime appends to the name of an operator that it has moved to its blocked layout."""
@@ -173,7 +171,11 @@ class CpuSession(CompiledSession):
             settings.profile_file_prefix = str(Path(folder, "profile"))
             session = self._session(settings)
             binding = _binding(session, self._model)
-            for _ in range(1 + _PROFILED_RUNS):
+            session.run_with_iobinding(binding)
+            start = time.perf_counter()
+            session.run_with_iobinding(binding)
+            runs = profiled_runs(time.perf_counter() - start)
+            for _ in range(runs):
                 session.run_with_iobinding(binding)
             events = json.loads(Path(session.end_profiling()).read_text())
         microseconds: dict[tuple[str, str], list[float]] = {}
@@ -183,8 +185,12 @@ class CpuSession(CompiledSession):
             key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
             microseconds.setdefault(key, []).append(own)
             shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
+
+        def milliseconds(times: list[float]) -> float:
+            return median_per_run(_without_first(times, runs), runs) * 1e-3
+
         return [
-            OperatorTime(*key, _per_run(times) * 1e-3, shapes[key], (key[1].removesuffix(_BLOCKED),))
+            OperatorTime(*key, milliseconds(times), shapes[key], (key[1].removesuffix(_BLOCKED),))
             for key, times in microseconds.items()
         ]
 
@@ -208,10 +214,9 @@ def _own_times(events: Sequence[Mapping[str, Any]]) -> list[float]:
     return own
 
 
-def _per_run(times: list[float]) -> float:
-    """Return the median time of a run without the first, a warm-up; what stands in a loop is called often in each."""
-    calls = len(times) // (1 + _PROFILED_RUNS)
-    return median(sum(times[run * calls : (run + 1) * calls]) for run in range(1, 1 + _PROFILED_RUNS))
+def _without_first(times: list[float], runs: int) -> list[float]:
+    """Return the times of an operator in the last of so many runs, which two others warm up."""
+    return times[len(times) - len(times) // (runs + 2) * runs :]
 
 
 def _binding(session: onnxruntime.InferenceSession, model: Model) -> onnxruntime.IOBinding:

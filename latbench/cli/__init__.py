@@ -55,7 +55,7 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             err.print(
-                "stopped: what is already in a store or a folder is kept, and profile and search continue from it"
+                "stopped: what is in a store, a folder or the file of --out already is kept; profile and search go on there"
             )
             raise typer.Exit(_INTERRUPTED) from None
 

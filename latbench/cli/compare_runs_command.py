@@ -13,7 +13,7 @@ import typer
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_error, print_json, print_table
 from latbench.errors import UsageError
-from latbench.runs.verdict import TOLERANCE
+from latbench.runs.verdict import BUSY, TOLERANCE
 
 if TYPE_CHECKING:
     from latbench.runs import Comparison, Run, RunComparison
@@ -102,6 +102,8 @@ def _print(compared: RunComparison, tolerance: float, relative_to: str) -> None:
         for run, entry in (("A", row.a), ("B", row.b)):
             if entry.flags:
                 out.print(f"note: {name} is flagged in {run}: {' '.join(entry.flags)}")
+    if not relative_to and any(BUSY in entry.flags for row in compared.rows for entry in (row.a, row.b)):
+        out.print("note: other processes used the core: measure on a quiet machine, or compare with --anchor")
 
 
 def _print_profiles(compared: RunComparison, mean: Ratio, tolerance: float, relative_to: str) -> None:

@@ -53,7 +53,7 @@ def run(
     from latbench.backend import CompileOptions
     from latbench.runs.operator_diff import diff_operators, two_records
 
-    given, backends = [each for each in (a, b) if each is not None], opt.names(backend)
+    given, backends = [each for each in (a, b) if each is not None], opt.names(backend, "--backend")
     files = [each for each in given if each.endswith(".json")]
     if files and len(files) < len(given):
         raise UsageError(f"{files[0]} is compared with another .json file: write one with 'measure --operators --out'")

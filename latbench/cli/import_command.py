@@ -10,6 +10,7 @@ import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_json
+from latbench.errors import UsageError
 
 
 def run(
@@ -59,7 +60,7 @@ def run(
         value_column=value,
         device=device,
         unit=unit,
-        where=opt.pairs(where, "--where"),
+        where=_conditions(where or []),
         decimal=decimal,
         skip_empty=skip_empty,
     )
@@ -79,3 +80,10 @@ def run(
         out.print(f"note: {note}")
     if said.repeated:
         out.print(f"note: {said.repeated} rows of the table repeat an architecture: they give the noise floor")
+
+
+def _conditions(where: list[str]) -> dict[str, str]:
+    conditions = opt.pairs(where, "--where")
+    if len(conditions) < len(where):
+        raise UsageError("--where names a column twice: a row has one cell there; import twice, into two stores")
+    return conditions

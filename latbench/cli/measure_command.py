@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Form = Literal["table", "md", "csv", "json"]
 
+_SPARE = ("wall p90", "wall p50", "wall p99", "peak MiB", "weights MiB", "parameters", "MACs", "p90", "memory MiB")
+"""What a narrow terminal does without; every other form has it."""
+
 
 def run(
     sources: Annotated[
@@ -77,11 +80,13 @@ def run(
 
     if to is not None and to.suffix != ".json":
         raise UsageError(f"--out {to} is not a .json file, which compare-runs reads: name it {to.with_suffix('.json')}")
+    if as_json and form not in ("table", "json"):
+        raise UsageError(f"--json and --format {form} differ: leave one of them out")
     options = CompileOptions(precision, options=opt.pairs(option, "--option"))
     with heartbeat() as tell:
         results = measure_sources(
             sources,
-            opt.names(backend),
+            opt.names(backend, "--backend"),
             inputs=inputs or [],
             batches=opt.numbers(batch, "--batch") if batch else [None],
             options=[dataclasses.replace(options, threads=each) for each in opt.numbers(threads, "--threads")],
@@ -89,13 +94,12 @@ def run(
             with_operators=operators,
             timeout=timeout,
             on_progress=tell,
+            on_result=lambda so_far: so_far.write(to) if to is not None and so_far.records else None,
         )
     for note in results.notes:
         err.print(f"note: {note}")
     if not results.records:
         _refuse(results)
-    if to is not None:
-        results.write(to)
     _print(results, "json" if as_json else form, with_operators=operators)
     if to is not None and form == "table" and not as_json:
         out.print(f"wrote {to}")
@@ -131,6 +135,6 @@ def _print(results: Results, form: Form, *, with_operators: bool) -> None:
 
 
 def _print_cells(shown: Cells) -> None:
-    print_table(shown.columns, shown.rows, title=shown.title)
+    print_table(shown.columns, shown.rows, title=shown.title, spare=_SPARE)
     for remark in shown.remarks:
         out.print(remark)

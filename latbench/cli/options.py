@@ -99,17 +99,20 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
     return result
 
 
-def names(texts: Sequence[str]) -> list[str]:
-    """Read what is repeated, comma-separated or both."""
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+def names(texts: Sequence[str], flag: str) -> list[str]:
+    """Read what is repeated, comma-separated or both: each once."""
+    found = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+    if texts and not found:
+        raise UsageError(f"{flag} {','.join(texts)!r} names nothing: write for example {flag} A,B")
+    return found
 
 
 def numbers(texts: Sequence[str], flag: str) -> list[int]:
-    """Read positive numbers that are repeated, comma-separated or both."""
-    found = names(texts)
+    """Read positive numbers that are repeated, comma-separated or both: each once."""
+    found = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     if not found or not all(name.isdecimal() and int(name) > 0 for name in found):
         raise UsageError(f"{flag} {','.join(texts)!r} is not a list of positive numbers: write for example {flag} 1,2")
-    return [int(name) for name in found]
+    return list(dict.fromkeys(map(int, found)))
 
 
 def literals(options: list[str] | None, flag: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def run(
             backend,
             store,
             samples=samples,
-            quantities=opt.names(quantity or ["latency"]),
+            quantities=opt.names(quantity or ["latency"], "--quantity"),
             seed=seed,
             options=CompileOptions(precision, threads, opt.pairs(option, "--option")),
             settings=settings,

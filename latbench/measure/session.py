@@ -5,6 +5,7 @@ It runs in the calling process; `latbench.measure.workers` puts it into one of i
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -253,6 +254,8 @@ def _overheard() -> Iterator[set[type[Warning]]]:
 
 
 def _flags(warned: set[type[Warning]]) -> tuple[str, ...]:
+    if "latbench.onnx_export" not in sys.modules:  # which imports torch, and a file needs neither
+        return ()
     from latbench.onnx_export import FallbackWarning
 
     return (FALLBACK,) if FallbackWarning in warned else ()

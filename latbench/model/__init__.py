@@ -43,6 +43,7 @@ class Model:
 
     Attributes:
         inputs: the tensors among the samples by name, as arrays in C order: what a runtime of ONNX files takes.
+        changes_inputs: whether the module has been seen to write into its inputs, or they hold NaN.
         elsewhere: what the module returned for `other_tensors`, where it has been tried.
         build_ms: time spent so far on building the module and writing the ONNX file.
 
@@ -70,6 +71,7 @@ class Model:
         # A module may change its inputs in place, and what the user handed over stays as it was.
         self._given = {leaf: as_given(name, leaf, value) for leaf, value in leaves(samples)}
         self.inputs = as_inputs(name, self._given)
+        self.changes_inputs = False
         self.build_ms = 0.0
         self.elsewhere: list[NDArray[Any]] | None = None
         self._was_shown = False
@@ -189,8 +191,11 @@ class Model:
         """Return the module's own outputs for tensors, which it may change in place."""
         import torch
 
+        before = [x.clone() for x in tensors]
         with torch.inference_mode():
-            return [as_array(output) for output in tensors_of(self.module(*tensors))]
+            outputs = [as_array(output) for output in tensors_of(self.module(*tensors))]
+        self.changes_inputs |= not all(map(torch.equal, before, tensors))
+        return outputs
 
 
 def evaluated(module: nn.Module) -> nn.Module:

@@ -57,7 +57,7 @@ def unlike(value: NDArray[Any]) -> NDArray[Any]:
 
 def described(given: Any, array: NDArray[Any]) -> str:
     """Return a sample's shape and type, its layout if it is not in C order, and the value of what decides the work."""
-    text = f"{'x'.join(map(str, array.shape))}:{array.dtype}"
+    text = f"{'x'.join(map(str, array.shape)) or 'scalar'}:{array.dtype}"
     if array.dtype.kind in "iub" and array.size and (array == array.flat[0]).all():
         text += f"={array.flat[0]}"
     if isinstance(given, np.ndarray):

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from latbench.errors import UsageError, did_you_mean
 from latbench.measure.estimate import QUANTILE, Z_95
-from latbench.measure.one_model.record import read_records
+from latbench.measure.one_model.record import ModelRecord, read_records
 from latbench.measure.settings import Settings
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.profile import Profile
 from latbench.records.subjects import REFERENCES
-from latbench.runs.verdict import Interval, ratio
+from latbench.runs.verdict import BUSY, Interval, ratio
 from latbench.space import SpaceSpec
 from latbench.store import Store
 
@@ -26,6 +26,10 @@ _MEDIAN = 1.2533
 """Standard error of a median, relative to that of a mean."""
 PARTS = 5
 """Parts of a measurement that are held against the same parts of its anchor's: about one a session."""
+_WAITING, _OVERHEAD_MS = 1.15, 0.01
+"""How many times its own CPU time, and the call's overhead, a run may take on the wall clock of a quiet machine."""
+_MOST_BUSY = 0.3
+"""Half-width, in logarithms, that two runs on shared cores show: they differ by up to 1.5 times."""
 _T_95 = 2.776
 """Two-sided 95% quantile of Student's t for `PARTS` parts."""
 
@@ -100,15 +104,7 @@ def read_run(path: str | Path, quantity: str | None = None) -> Run:
     """
     path = Path(path)
     if path.suffix == ".json":
-        entries = (
-            _entry(
-                record.measurement,
-                record.conditions,
-                {"inputs": ", ".join(f"{name}:{shape}" for name, shape in record.inputs.items())},
-            )
-            for record in read_records(path)
-        )
-        return Run(path.name, tuple(entries))
+        return Run(path.name, tuple(map(_of_record, read_records(path))))
     with Store(path, quantity=quantity) as store:
         return profile_run(store.profile(), path.name)
 
@@ -177,6 +173,28 @@ def _entry(measurement: Measurement, conditions: Conditions, more: Mapping[str, 
     interval = Interval(measurement.value, measurement.low, measurement.high)
     told = (measurement.flags, measurement.session, measurement.blocks)
     return Entry(measurement.subject, conditions, interval, more, *told)
+
+
+def _of_record(record: ModelRecord) -> Entry:
+    inputs = ", ".join(f"{name}:{shape}" for name, shape in record.inputs.items())
+    return _as_busy(_entry(record.measurement, record.conditions, {"inputs": inputs}), record.measurement.wall)
+
+
+def _as_busy(entry: Entry, wall: float | None) -> Entry:
+    """Widen the interval of a value whose thread waited for others.
+
+    A thread's own CPU time leaves out the waiting, and not what the others cost besides: caches, and the other half of
+    the core. All sessions of one call may see them alike, so that their spread does not tell.
+    """
+    value = entry.interval.value
+    if wall is None or entry.conditions.clock != "thread_cpu" or not value:
+        return entry
+    waiting = math.log(max(1.0, (wall - _OVERHEAD_MS) / value / _WAITING))
+    if not waiting:
+        return entry
+    half = math.exp(min(waiting, _MOST_BUSY))
+    interval = ratio(Interval(1.0, 1 / half, half), entry.interval)
+    return dataclasses.replace(entry, interval=interval, flags=(*entry.flags, BUSY))
 
 
 def _reference_error(profile: Profile) -> float:

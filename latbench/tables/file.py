@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _BROKEN_ROW = re.compile(r"Row #(\d+): (.*)")
 _SHOWN = 10
+_LETTERS = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,7 @@ def _parse(path: Path, text: Text, types: Callable[[Sequence[str]], Mapping[str,
         if broken is None:
             raise
         where = _row_name(path, text, int(broken[1]) - 1)
-        raise DataError(f"{where} does not fit its columns ({broken[2]}): correct or drop it") from error
+        raise DataError(f"{where} does not fit its columns ({shortened(broken[2])}): correct or drop it") from error
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -255,11 +257,18 @@ def _write(table: pa.Table, content: pa.NativeFile, suffix: str) -> None:
 def _row_name(path: Path, text: Text | None, row: int) -> str:
     if text is None:
         return f"row {row + 1} of {path}"
-    return f"line {next(itertools.islice(text.lines(), row, None), '?')} of {path}"
+    with suppress(csv.Error):  # a cell is longer than Python's reader takes
+        return f"line {next(itertools.islice(text.lines(), row, None))} of {path}"
+    return f"row {row + 1} of {path}"
 
 
 def _equal(cell: str, wanted: str) -> bool:
     return cell == wanted or (is_number(cell) and is_number(wanted) and float(cell) == float(wanted))
+
+
+def shortened(text: str) -> str:
+    """Return at most the first of a text's letters, for a message."""
+    return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}..."
 
 
 def is_number(text: str) -> bool:

@@ -16,7 +16,7 @@ from latbench.records.measurement import Conditions, Measurement
 from latbench.space import SearchSpace, SpaceSpec
 from latbench.store import IMPORTED, Identity
 from latbench.tables import mixtures, units
-from latbench.tables.file import Table, stem
+from latbench.tables.file import Table, shortened, stem
 from latbench.tables.numbers import MISSING, decimal_of, number
 
 _UNKNOWN = "unknown"
@@ -85,6 +85,7 @@ def read(table: Table, columns: Columns, space: SearchSpace | None, device: str,
         raise DataError(f"{path} does not say which space its architectures belong to: give --space")
     for name in (columns.architecture, columns.value):
         table.check_column(name)
+    _check_decimals_are_one_column(table, columns.value)
     asked, note = units.of_column(columns.value, columns.unit)
     unit = units.UNITS[asked]
     table, values, empty = _values(table, columns, unit.factor, skip_empty=skip_empty)
@@ -146,9 +147,25 @@ def _values(table: Table, columns: Columns, factor: float, *, skip_empty: bool) 
     for index, cell in enumerate(cells):
         value = (number(cell, decimal) if isinstance(cell, str) else float(cell)) * factor
         if not math.isfinite(value) or value <= 0:
-            raise DataError(f"{table.row_name(index)}: {name} is {cell!r}; {_remedy(str(cell), name)}")
+            raise DataError(f"{table.row_name(index)}: {name} is {shortened(repr(cell))}; {_remedy(str(cell), name)}")
         values.append(value)
     return table, values, len(missing)
+
+
+def _check_decimals_are_one_column(table: Table, name: str) -> None:
+    """Refuse a column whose decimals lie in the nameless one beside it, cut off at a decimal comma.
+
+    Raises:
+        DataError: the next column has no name and holds digits alone.
+    """
+    at = table.names.index(name) + 1
+    if at < len(table.names) and not table.names[at]:
+        cells = [cell for cell in table.kept.column(at).cast("string").to_pylist() if cell and cell.strip()]
+        if cells and all(cell.strip().isdigit() for cell in cells):
+            raise DataError(
+                f"{table.path}: the column after {name!r} has no name and holds digits, such as {cells[0]!r}: "
+                "name it, or write decimal points if these are decimals"
+            )
 
 
 def _remedy(cell: str, column: str) -> str:
@@ -230,7 +247,7 @@ def _check_repeats(rows: mixtures.Rows, table: Table) -> list[str]:
         "they count as repeats of one measurement"
         for split in splits
     ]
-    if (apart := mixtures.disagreement(rows)) > mixtures.FAR:
+    if (apart := mixtures.disagreement(rows)) > mixtures.NOTED:
         notes.append(f"rows that repeat an architecture are {apart:.0%} apart: check that they repeat one measurement")
     return notes
 

@@ -15,6 +15,8 @@ from latbench.tables.file import is_number
 
 FAR = 0.25
 """No repeats of one measurement differ by so much in the median, whatever the column is called that splits them."""
+NOTED = 0.1
+"""Repeats that differ by more than this in the median are more often measurements of different things."""
 APART = 0.05
 """Rows that a text such as a device's name splits are no repeats if they differ by more than this."""
 SHIFTED = 0.01

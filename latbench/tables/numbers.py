@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 from latbench.errors import DataError
@@ -23,25 +22,22 @@ def decimal_of(texts: Sequence[str], column: str) -> str:
     Raises:
         DataError: cells contradict one another, or ``1,234`` may be a thousand or one.
     """
-    votes: Counter[str] = Counter()
     shown: dict[str, str] = {}
-    unclear = ""
     for text in texts:
-        said = _decimal(text)
-        if said == "?":
-            unclear = unclear or text
-        elif said:
-            votes[said] += 1
-            shown.setdefault(said, text)
-    if len(votes) > 1:
+        shown.setdefault(_decimal(text), text)
+    points, commas, either = shown.get("."), shown.get(","), shown.get("1,234")
+    if points and commas:
         raise DataError(
-            f"column {column!r} has decimal points ({shown['.']!r}) and decimal commas ({shown[',']!r}): write one kind"
+            f"column {column!r} has decimal points ({points!r}) and decimal commas ({commas!r}): write one kind"
         )
-    if votes:
-        return next(iter(votes))
-    if unclear:
+    if points or commas:
+        return "." if points else ","
+    if "1.234" in shown and "1" in shown:
+        # Whoever writes three decimals writes them in every cell; thousands are separated where there are some.
+        either = either or shown["1.234"]
+    if either:
         raise DataError(
-            f"column {column!r} does not tell whether {unclear!r} is more than a thousand or has three decimals: "
+            f"column {column!r} does not tell whether {either!r} is more than a thousand or has three decimals: "
             "give --decimal ',' or --decimal '.'"
         )
     return "."
@@ -67,10 +63,7 @@ def number(text: str, decimal: str) -> float:
 
 
 def _decimal(text: str) -> str:
-    """Return the decimal separator that one cell proves, ``"?"`` if it may be a comma, and ``""`` if it tells nothing.
-
-    A single point before three digits is taken for a decimal point unless another cell proves a comma.
-    """
+    """Return the decimal separator that one cell proves, or else what it looks like: ``1,234``, ``1.234`` or ``1``."""
     match = _NUMBER.fullmatch(text.strip())
     if not match:
         return ""
@@ -79,12 +72,11 @@ def _decimal(text: str) -> str:
     if points and commas:
         return "." if digits.rindex(".") > digits.rindex(",") else ","
     if not points and not commas:
-        return ""
+        return "1" if digits.isdigit() else ""
     mark = "." if points else ","
     if points + commas > 1:
         return _OTHER[mark]
     whole, _, rest = digits.partition(mark)
     grouped = len(rest) == 3 and 1 <= len(whole) <= 3 and not whole.startswith("0")
-    if not grouped or match.end("digits") < len(text.strip()):  # nobody separates thousands before an exponent
-        return mark
-    return "?" if mark == "," else ""
+    has_exponent = match.end("digits") < len(text.strip())  # before which nobody separates thousands
+    return f"1{mark}234" if grouped and not has_exponent else mark

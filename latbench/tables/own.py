@@ -16,7 +16,7 @@ from latbench.store import Identity
 from latbench.tables.file import Table
 
 _AS_JSON = ("space", "device", "options", "environment")
-_NUMBERS = {"int": "int64", "float": "double", "float | None": "double"}
+_NUMBERS = {"int": "int64", "int | None": "int64", "float": "double", "float | None": "double"}
 
 TYPES = {"space": "string"} | {
     field.name: _NUMBERS.get(str(field.type), "string")

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from latbench.backend import CompileOptions
 from latbench.errors import LatbenchError
@@ -15,7 +16,7 @@ from latbench.measure.one_model.request import SourceRequest, SourceResult
 from latbench.measure.one_model.results import Results
 from latbench.measure.one_model.sessions import DEFAULT
 from latbench.measure.settings import Settings
-from latbench.measure.workers import Workers
+from latbench.measure.workers import FILES, SPACES, Workers
 from latbench.records.figures import figures
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def measure_source(
     request = SourceRequest(
         source, tuple(inputs), batch, distinct, options or CompileOptions(), settings, seed, with_operators
     )
-    with Workers() as workers:
+    with _workers([source]) as workers:
         return _measured(workers, request, timeout)
 
 
@@ -71,6 +72,7 @@ def measure_sources(
     with_operators: bool = False,
     timeout: float = 120.0,
     on_progress: Callable[[str], None] = lambda doing: None,
+    on_result: Callable[[Results], None] = lambda so_far: None,
 ) -> Results:
     """Measure every source in every batch and with all options; the backends of one take turns.
 
@@ -87,29 +89,46 @@ def measure_sources(
         with_operators: whether to profile the operators, where a backend can.
         timeout: seconds that opening and each compilation may take.
         on_progress: called before each one with what is measured, as a text.
+        on_result: called after each one with all there is so far: what a run that is interrupted keeps.
     """
     distinct = tuple(dict.fromkeys(backends))
     asked = list(itertools.product(dict.fromkeys(sources), dict.fromkeys(batches), options))
     found: list[SourceResult] = []
-    with Workers() as workers:
+    with _workers(sources) as workers:
         for number, (source, batch, each) in enumerate(asked, start=1):
             on_progress(_doing(source, batch, each, f" ({number} of {len(asked)})" if len(asked) > 1 else ""))
             request = SourceRequest(source, tuple(inputs), batch, distinct, each, settings, seed, with_operators)
             try:
                 found.append(_measured(workers, request, timeout))
             except LatbenchError as error:
-                found.append(SourceResult(source, tuple(Refusal(backend, error) for backend in distinct)))
+                found.append(SourceResult(_name(source), tuple(Refusal(backend, error) for backend in distinct)))
             _log.info("%s: %s", source, "; ".join(map(_told, found[-1].results)))
+            results = _told_apart(asked, found)
+            on_result(results)
+    return results
+
+
+def _told_apart(asked: Sequence[tuple[str, int | None, CompileOptions]], found: Sequence[SourceResult]) -> Results:
+    """Return what has been found so far of what was asked for, each with what tells it from the others."""
     if len(asked) == 1:
         return Results(found[0].results, found[0].notes)
     results: list[ModelRecord | Refusal] = []
     notes: dict[str, None] = {}
-    for (source, batch, each), result in zip(asked, found, strict=True):
-        namesakes = {other for (other, *_), told in zip(asked, found, strict=True) if told.name == result.name}
+    for (source, batch, options), result in zip(asked, found, strict=False):
+        namesakes = {other for (other, *_), told in zip(asked, found, strict=False) if told.name == result.name}
         name = result.name if len(namesakes) == 1 else source
-        results += [_told_apart(one, name, batch, each.threads) for one in result.results]
+        for each in result.results:
+            if isinstance(each, Refusal):
+                results.append(replace(each, model=name, batch=batch, threads=options.threads))
+            else:
+                results.append(replace(each, measurement=replace(each.measurement, subject=name)))
         notes |= dict.fromkeys(f"{name}: {note}" for note in result.notes)
     return Results(tuple(results), tuple(notes))
+
+
+def _workers(sources: Sequence[str]) -> Workers:
+    """Return workers that have imported what opens these sources."""
+    return Workers(FILES if all(source.endswith(".onnx") for source in sources) else SPACES)
 
 
 def _measured(workers: Workers, request: SourceRequest, timeout: float) -> SourceResult:
@@ -117,7 +136,7 @@ def _measured(workers: Workers, request: SourceRequest, timeout: float) -> Sourc
         return workers.run(request, timeout=timeout)
     except SessionDiedError as death:
         if len(request.backends) == 1:
-            return SourceResult(request.source, (Refusal(request.backends[0], death),))
+            return SourceResult(_name(request.source), (Refusal(request.backends[0], death),))
         note = f"{death}; each backend was measured alone, not in turns with the others"
     alone = [_alone(workers, replace(request, backends=(backend,)), timeout) for backend in request.backends]
     notes = dict.fromkeys(text for result in alone for text in result.notes)
@@ -128,14 +147,12 @@ def _alone(workers: Workers, request: SourceRequest, timeout: float) -> SourceRe
     try:
         return workers.run(request, timeout=timeout)
     except SessionDiedError as death:
-        return SourceResult(request.source, (Refusal(request.backends[0], death),))
+        return SourceResult(_name(request.source), (Refusal(request.backends[0], death),))
 
 
-def _told_apart(result: ModelRecord | Refusal, name: str, batch: int | None, threads: int) -> ModelRecord | Refusal:
-    """Return the result of one of several models with what tells it from theirs."""
-    if isinstance(result, Refusal):
-        return replace(result, model=name, batch=batch, threads=threads)
-    return replace(result, measurement=replace(result.measurement, subject=name))
+def _name(source: str) -> str:
+    """Return what a model is called that could not be opened: as `latbench.model.source.open_model` calls it."""
+    return Path(source).name if source.endswith((".onnx", ".pt2")) else source
 
 
 def _doing(source: str, batch: int | None, options: CompileOptions, of: str) -> str:

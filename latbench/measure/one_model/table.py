@@ -151,11 +151,13 @@ def _remarks(results: Sequence[Result]) -> Iterator[str]:
     yield from dict.fromkeys(f"ms: {record.estimate}" for record in records if record.estimate)
     if any(record.inspection.memory_of == "process" for record in records):
         yield "* growth of the process while it compiled and first ran the model"
+    reasons: dict[str, list[str]] = {}
     for result in results:
         if isinstance(result, Refusal):
             asked = (("", result.model), ("batch ", result.batch), ("threads ", result.threads))
             of = "".join(f", {word}{value}" for word, value in asked if value)
-            yield f"{result.backend}{of}: {result.error}"
+            reasons.setdefault(f"{of}: {result.error}", []).append(result.backend)
+    yield from (f"{', '.join(backends)}{reason}" for reason, backends in reasons.items())
 
 
 def _inputs(record: ModelRecord) -> str:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -23,6 +23,12 @@ from latbench.executor import Request, Result_co, SessionDiedError
 
 PID = struct.Struct("q")
 """How process numbers are written to and read from the process that starts workers."""
+
+SPACES = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.workers.request")
+"""What sessions of a search space import, and factories: it takes seconds."""
+
+FILES = ("latbench.measure.one_model.request",)
+"""What sessions of an ONNX file import; a runtime comes with its backend, and few need torch."""
 
 _START = """
 import sys
@@ -45,7 +51,13 @@ class Workers:
 
     A context manager; leaving it ends every process. No process outlives the one that made it. Sessions may be waited
     for in several threads; the one that enters must live as long, for the kernel ends what a thread started with it.
+
+    Args:
+        preload: the modules that are imported once, before any session.
     """
+
+    def __init__(self, preload: Sequence[str] = SPACES) -> None:
+        self._preload = tuple(preload)
 
     def __enter__(self) -> Self:
         self._control, theirs = socket.socketpair()
@@ -54,7 +66,7 @@ class Workers:
         self._stderr = tempfile.TemporaryFile("w+b")
         with theirs:
             self._zygote = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), *self._preload],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,

@@ -26,7 +26,7 @@ class LookupRegressor(LineRegressor):
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds, in the
             labels' unit.
         intercept_: the prediction for an encoding of zeros.
-        products_: the products of columns that the expansion adds.
+        expansion_: gives the expanded encoding.
     """
 
     needs_costs = True
@@ -60,7 +60,7 @@ class LookupRegressor(LineRegressor):
         slope = 0.0 if constant else np.average(centred * y, weights=weight) / variance
         self.coef_ = slope * costs
         self.intercept_ = float(np.average(y - slope * total, weights=weight))
-        self.products_ = expand.products
+        self.expansion_ = expand
         return self
 
     def __sklearn_tags__(self) -> Tags:

@@ -26,7 +26,7 @@ class TransferRegressor(LineRegressor):
     Attributes:
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds.
         intercept_: the prediction for an encoding of zeros.
-        products_: the products of columns that the expansion adds.
+        expansion_: gives the expanded encoding.
         shares_: how much each source contributes.
     """
 
@@ -55,7 +55,7 @@ class TransferRegressor(LineRegressor):
         intercepts = np.array([*(line.intercept for line in lines), *np.zeros(counts.shape[1]), 1.0])
         shares = _non_negative(expand(X) @ slopes + intercepts, y, np.sqrt(weight) / relative_scale(y))
         self.coef_, self.intercept_ = slopes @ shares, float(intercepts @ shares)
-        self.products_, self.shares_ = expand.products, shares[: len(lines)]
+        self.expansion_, self.shares_ = expand, shares[: len(lines)]
         return self
 
 
@@ -63,7 +63,7 @@ def _line(source: Source, expand: Expansion) -> Line:
     X, y, weight = merge_rows(source.X.astype(np.float64), source.y.astype(np.float64), np.ones(len(source.y)))
     unit = float(y.mean())
     line = fit_shrunken_line(expand(X), y / unit, weight, groups=expand.groups)
-    return Line(unit * line.coef, unit * line.intercept, unit * line.left_out)
+    return Line(unit * line.coef, unit * line.intercept, unit * line.left_out, line.deviance)
 
 
 def _non_negative(regressors: Matrix, y: Matrix, root: Matrix) -> Matrix:

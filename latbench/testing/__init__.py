@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from latbench.testing.probe import Probe
     from latbench.testing.space_suites.encoder import EncoderSuite
     from latbench.testing.space_suites.enumeration import EnumerateSuite
+    from latbench.testing.space_suites.graph import GraphSuite
     from latbench.testing.space_suites.neighbours import NeighboursSuite
     from latbench.testing.space_suites.operations import OperationsSuite
     from latbench.testing.space_suites.parts import PartsSuite
@@ -42,6 +43,7 @@ _HOMES = {
     "EncoderSuite": "space_suites.encoder",
     "EnumerateSuite": "space_suites.enumeration",
     "ExecutorSuite": "executor_suite",
+    "GraphSuite": "space_suites.graph",
     "KnownCost": "known_cost",
     "MeterSuite": "meter_suite",
     "NeighboursSuite": "space_suites.neighbours",
@@ -66,6 +68,7 @@ __all__ = [
     "EncoderSuite",
     "EnumerateSuite",
     "ExecutorSuite",
+    "GraphSuite",
     "KnownCost",
     "MeterSuite",
     "NeighboursSuite",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from latbench.prediction.few_samples.expansion import Expansion, checked_products
+from latbench.prediction.few_samples.expansion import Expansion
 from latbench.prediction.few_samples.line_module import LineModule
 
 
@@ -21,7 +21,7 @@ class LineRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds.
         intercept_: the prediction for an encoding of zeros.
-        products_: the products of columns that the expansion adds.
+        expansion_: gives the expanded encoding.
     """
 
     more_arrays: ClassVar[tuple[str, ...]] = ()
@@ -31,18 +31,18 @@ class LineRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(self._expansion()(X) @ self.coef_ + self.intercept_)
+        return np.asarray(self.expansion_(X) @ self.coef_ + self.intercept_)
 
     def module(self) -> torch.nn.Module:
         """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``."""
         check_is_fitted(self)
-        return LineModule(self._expansion(), self.coef_, self.intercept_)
+        return LineModule(self.expansion_, self.coef_, self.intercept_)
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the line."""
         check_is_fitted(self)
-        line = {"coef": self.coef_, "intercept": np.array([self.intercept_]), "products": self.products_}
-        return line | {name: getattr(self, f"{name}_") for name in self.more_arrays}
+        line = {"coef": self.coef_, "intercept": np.array([self.intercept_])}
+        return line | self.expansion_.to_arrays() | {name: getattr(self, f"{name}_") for name in self.more_arrays}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -50,7 +50,7 @@ class LineRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: the arrays are not such a state.
         """
-        names = ("coef", "intercept", "products", *self.more_arrays)
+        names = ("coef", "intercept", "products", "sums", *self.more_arrays)
         if arrays.keys() != set(names) or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
             raise ValueError(
                 f"{type(self).__name__} has the arrays {', '.join(map(repr, names))}: "
@@ -59,10 +59,7 @@ class LineRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_ = np.asarray(arrays["coef"], dtype=np.float64)
         self.intercept_ = float(arrays["intercept"][0])
         self.n_features_in_ = len(self.coef_) - len(arrays["products"])
-        self.products_ = checked_products(arrays["products"], self.n_features_in_)
+        self.expansion_ = Expansion.from_arrays(arrays, self.n_features_in_)
         for name in self.more_arrays:
             setattr(self, f"{name}_", arrays[name])
         return self
-
-    def _expansion(self) -> Expansion:
-        return Expansion(self.n_features_in_, self.products_)

@@ -77,6 +77,8 @@ _TYPES: dict[int, tuple[Any, np.dtype[Any]]] = {
 _FAULT = re.compile(r"error|fail|not support|can't", re.IGNORECASE)
 _LOG_PREFIX = re.compile(r"^\[(?:\d\d:){2}\d\d\] \S*:\d+: |^\[ERROR\] ")
 _PROFILED_RUNS = 20
+_ADDED = re.compile(r"(__matmul_converted)?(_raster_\d+)?$")
+"""What MNN appends to the name of an operator of the file that it has changed, or whose input it copies."""
 
 
 class MnnBackend:
@@ -145,6 +147,10 @@ class CompiledSession:
         tensors = self._interpreter.getSessionOutputAll(self._session)
         return [_array(tensors[name]) for name in self._output_names]
 
+    def precision(self) -> str:
+        """Return what the session was asked for, whatever the file's weights are."""
+        return "fp32"
+
     def memory_mib(self) -> float:
         """Return the MiB that MNN says the session holds: weights and activations."""
         megabytes: float = self._interpreter.getSessionInfo(self._session, _MEMORY)
@@ -169,7 +175,7 @@ class CompiledSession:
             self._fill()
             self._check(self._interpreter.runSessionWithCallBackInfo(self._session, begin, end))
         return [
-            OperatorTime(kind, name, median(times) * len(times) / _PROFILED_RUNS)
+            OperatorTime(kind, name, median(times) * len(times) / _PROFILED_RUNS, nodes=(_ADDED.sub("", name),))
             for (kind, name), times in milliseconds.items()
         ]
 

@@ -64,7 +64,7 @@ class OpenVinoBackend:
         }
         compiled = _compiled(self._core, model, settings)
         _check_what_came(compiled, model, options)
-        return CompiledRequest(self._core, model, compiled, settings)
+        return CompiledRequest(self._core, model, compiled, settings, options.precision)
 
     def _capabilities(self) -> list[str]:
         capabilities: list[str] = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -85,7 +85,8 @@ class OpenVinoBackend:
 class CompiledRequest:
     """A compiled model with one request that holds its inputs. One thread is the caller's own."""
 
-    def __init__(self, core: Any, model: Model, compiled: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, core: Any, model: Model, compiled: Any, settings: dict[str, Any], precision: str) -> None:
+        self._precision = precision
         one = settings["INFERENCE_NUM_THREADS"] == 1
         self.clock = "thread_cpu" if one else "wall"
         self._now = time.thread_time_ns if one else time.perf_counter_ns
@@ -106,14 +107,24 @@ class CompiledRequest:
         self._infer()
         return [np.array(tensor.data) for tensor in self._request.output_tensors]
 
+    def precision(self) -> str:
+        """Return what was asked for: `_check_what_came` has refused another."""
+        return self._precision
+
     def operator_times(self) -> list[OperatorTime]:
         """Profile another compilation of the same model; OpenVINO counts whole microseconds, the mean of all runs."""
         profiled = _compiled(self._core, self._model, {**self._settings, "PERF_COUNT": True})
         request = _request(profiled, self._model, self._inputs)
         for _ in range(_PROFILED_RUNS):
             request.infer()
+        told = {node.get_friendly_name(): node for node in profiled.get_runtime_model().get_ordered_ops()}
         return [
-            OperatorTime(node.node_type, node.node_name, node.real_time.total_seconds() * 1e3)
+            OperatorTime(
+                node.node_type,
+                node.node_name,
+                node.real_time.total_seconds() * 1e3,
+                *_shapes_and_nodes(told.get(node.node_name)),
+            )
             for node in request.profiling_info
             if node.status == openvino.ProfilingInfo.Status.EXECUTED
         ]
@@ -126,6 +137,16 @@ class CompiledRequest:
     ) -> None:
         """Free the request and what it runs."""
         del self._infer, self._request, self._inputs, self._model
+
+
+def _shapes_and_nodes(operator: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the shapes of an operator's inputs, and the names of what it has been in the model's file."""
+    if operator is None:
+        return "", ()
+    shapes = (port.get_partial_shape() for port in operator.inputs())
+    names = operator.get_rt_info()["originalLayersNames"].astype(str)
+    texts = ["x".join(map(str, shape.to_shape())) for shape in shapes if shape.is_static and shape.rank.get_length()]
+    return ", ".join(texts), tuple(name for name in names.split(",") if name)
 
 
 def _compiled(core: Any, model: Model, settings: dict[str, Any]) -> Any:

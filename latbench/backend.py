@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -60,7 +61,8 @@ class CompileOptions:
     """How a model is compiled.
 
     Args:
-        precision: ``"fp32"``, ``"fp16"``, ...; a backend that cannot build it raises `UsageError`.
+        precision: ``"fp16"``, ``"bf16"``, ...; a backend that cannot build it raises `UsageError`. ``"fp32"``, the
+            default, casts nothing: a model that was given in half precision stays so, and the record says it.
         threads: how many threads one inference may use.
         options: the backend's own options, as given by ``--option key=value``. An unknown key is a `UsageError`
             (`check_options` raises it).
@@ -176,11 +178,45 @@ class OperatorTime:
         type: its type in the runtime: ``"Conv"``, ``"conv2d"``.
         name: which one of them: the node of the graph, or the shapes of its inputs.
         ms: its milliseconds in one inference, all calls together.
+        shapes: of its inputs, ``"1x16x32x32, 16x16x3x3"``, weights among them; empty where the runtime does not tell.
+        nodes: which operators of the model's file it computes: several where the runtime has fused them; empty where it
+            does not tell, and then `name` stands for it.
     """
 
     type: str
     name: str
     ms: float
+    shapes: str = ""
+    nodes: tuple[str, ...] = ()
+
+
+def profiled_runs(seconds: float) -> int:
+    """Return how many runs of a model that takes so many seconds to profile: enough for a median, in a few seconds."""
+    return max(3, min(100, int(2 / max(seconds, 1e-6))))
+
+
+def median_per_run(times: Sequence[float], runs: int) -> float:
+    """Return the median over some runs of the time that an operator takes in one.
+
+    What else the machine does falls into few runs, and would move their mean.
+
+    Args:
+        times: of its calls, in order; several in each run where it stands in a loop.
+        runs: how many there were; where not each had as many calls, their mean is returned.
+    """
+    calls, rest = divmod(len(times), runs)
+    if rest:
+        return sum(times) / runs
+    return median(sum(times[run * calls : (run + 1) * calls]) for run in range(runs))
+
+
+@runtime_checkable
+class HasPrecision(Protocol):
+    """A compiled model whose runtime tells what it computes in; else it is what was asked for, or the model's own."""
+
+    def precision(self) -> str:
+        """Return it: ``"fp32"``, ``"bf16"``, ``"fp16+fp32"``, ..., as read from what runs."""
+        ...
 
 
 @runtime_checkable

@@ -32,17 +32,28 @@ _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 class LatbenchError(Exception):
-    """The base of every exception that latbench raises on purpose."""
+    """The base of every exception that latbench raises on purpose.
+
+    What a library said may be part of the message: its colours are left out, for logs and JSON have none.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_colours(str(message)))
+
+
+def without_colours(text: str) -> str:
+    """Return a text without the codes that colour a terminal's."""
+    return _ANSI.sub("", text)
 
 
 def reason(error: BaseException) -> str:
     """Return what an exception says, preceded by its class unless it is one of latbench's."""
-    return str(error) if isinstance(error, LatbenchError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, LatbenchError) else without_colours(f"{type(error).__name__}: {error}")
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, without colours; its class where it says nothing."""
-    return _ANSI.sub("", str(error)).strip().partition("\n")[0].rstrip() or type(error).__name__
+    return without_colours(str(error)).strip().partition("\n")[0].rstrip() or type(error).__name__
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

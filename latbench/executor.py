@@ -1,7 +1,8 @@
 """The contract of an executor: it finds places where a backend's devices are, and runs measuring sessions there.
 
-`latbench.measure.workers.local` is the one that works in processes of this machine. Another one takes a request to
-where its device is, as one line of JSON, and brings the result back::
+`latbench.measure.workers.local` is the one that works in processes of this machine, `latbench.measure.workers.ssh` in
+those of another one. Whichever it is, it takes a request to where its device is, as one line of JSON, and brings the
+result back; `latbench.testing.ExecutorSuite` is its contract as tests::
 
     class OverThere:
         def places(self, request):
@@ -27,8 +28,9 @@ Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 
 Notify = Callable[[str, int], None]
-"""Called with a phase: ``"compiling"`` and ``"warming"`` with the index of a workload, ``"compiled"`` and ``"timing"``
-with -1. It may take its time at ``"compiled"``; what it hears last tells which workload a crash belongs to."""
+"""Called with a phase: ``"compiling"``, ``"verifying"`` and ``"warming"`` with the index of a workload, ``"compiled"``
+and ``"timing"`` with -1, and ``"running"`` where timing takes long. It may take its time at ``"compiled"``; what it
+hears last tells which workload a crash belongs to."""
 
 
 class Request(Protocol[Result_co]):

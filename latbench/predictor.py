@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import nn
 
-    from latbench.space import Column
+    from latbench.space import Column, Graph
 
 
 class Predictor(Protocol):
@@ -89,17 +89,24 @@ class Context:
         columns: what each column of an encoding stands for.
         costs: the operator table by columns, each combination of them once; None where there is none.
         sources: other devices' profiles of the same space.
+        graphs: the graphs that the networks of the space are made of; none where it does not tell.
 
     Raises:
-        ValueError: a cost of columns that do not exist, or one that is not finite; a source of another width.
+        ValueError: a cost or a graph of columns that do not exist, a cost that is not finite, or a source of another
+            width.
     """
 
     columns: tuple[Column, ...]
     costs: tuple[Cost, ...] | None = None
     sources: tuple[Source, ...] = ()
+    graphs: tuple[Graph, ...] = ()
 
     def __post_init__(self) -> None:
         width = len(self.columns)
+        names = {column.name for column in self.columns}
+        for graph in self.graphs:
+            if unknown := [name for columns in graph.columns for name in columns if name not in names]:
+                raise ValueError(f"graph {graph.name!r} has no column {unknown[0]!r} to run: name existing ones")
         for cost in self.costs or ():
             if not cost.columns or not all(0 <= column < width for column in cost.columns):
                 raise ValueError(f"a cost belongs to columns {cost.columns}, of {width} columns: name existing ones")

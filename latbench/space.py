@@ -3,7 +3,7 @@
 - `Encoder` reads, tells apart and encodes architectures: enough to fit, predict, compare and read a file.
 - `SearchSpace` also draws and builds them: enough for ``latbench profile`` and for searches that try architectures.
 - Each small protocol below adds one thing that a caller asks for by ``isinstance``: `Relaxable`, `HasSupernet`,
-  `HasOperations`, `HasParts`, `HasNeighbours`, `HasEnumerate`.
+  `HasOperations`, `HasGraph`, `HasParts`, `HasNeighbours`, `HasEnumerate`.
 
 A space is a frozen dataclass whose fields are its configuration (texts, numbers, booleans), so that two spaces with
 equal configuration are equal and `SpaceSpec.of` can write any of them down. Most spaces need not implement these
@@ -74,6 +74,46 @@ class Term:
 
     columns: tuple[str, ...]
     operations: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A directed acyclic graph of which every architecture has a part: which edges are there, and what runs on them.
+
+    Args:
+        name: what its columns' groups are called after, ``"normal"``; a network may be made of several graphs.
+        edges: ``(source, node)`` of each edge; numbers of nodes grow along edges.
+        columns: for each edge the names of the columns that run something on it. The edge is there where one of them
+            is 1, and at most one is; those of ``none`` are not among them.
+        inputs: the nodes that are given.
+        outputs: the nodes that the network uses whatever the other edges are.
+        keeps: how many incoming edges every node keeps, the inputs aside; None where each edge is there or not by
+            itself.
+
+    Raises:
+        UsageError: an edge without its columns, one that points back, a column on two edges, or a node that is neither
+            given nor computed.
+    """
+
+    name: str
+    edges: tuple[tuple[int, int], ...]
+    columns: tuple[tuple[str, ...], ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    keeps: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.columns) != len(self.edges):
+            raise UsageError(f"graph {self.name!r} has {len(self.edges)} edges: give the columns of each edge")
+        for source, node in self.edges:
+            if source >= node:
+                raise UsageError(f"graph {self.name!r} has the edge {source}->{node}: number its nodes along the edges")
+        known = {*self.inputs, *(node for _, node in self.edges)}
+        if unknown := sorted({*self.outputs, *(source for source, _ in self.edges)} - known):
+            raise UsageError(f"graph {self.name!r} has no edge to node {unknown[0]}: make it an input, or leave it out")
+        names = [name for columns in self.columns for name in columns]
+        if len(set(names)) < len(names):
+            raise UsageError(f"graph {self.name!r} has a column on two edges: give each edge columns of its own")
 
 
 class Encoder(Protocol[A]):
@@ -221,6 +261,15 @@ class HasOperations(Protocol):
         Raises:
             ParseError: the space has no such operation.
         """
+        ...
+
+
+@runtime_checkable
+class HasGraph(Protocol):
+    """Implemented by spaces whose networks are graphs: predictors then know what is dead and what runs side by side."""
+
+    def graphs(self) -> Sequence[Graph]:
+        """Return the graphs that a network is made of, a cell each; together they need not have all columns."""
         ...
 
 

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from latbench.prediction.few_samples.expansion import Expansion, checked_products
+from latbench.prediction.few_samples.expansion import Expansion
 from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
 from latbench.predictor import Context
 
@@ -33,8 +33,8 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         random_state: LightGBM's seed.
 
     Attributes:
-        products_: the products of columns that expand an encoding (`latbench.prediction.few_samples.expansion`).
-        sums_: features that follow the expanded encoding ``(expanded columns, sums)``: the count of each group and,
+        expansion_: expands an encoding (`latbench.prediction.few_samples.expansion`).
+        counts_: features that follow the expanded encoding ``(expanded columns, counts)``: the count of each group and,
             where the profile has an operator table, the sum of the costs as multiples of their mean.
         trees_: the fitted trees as arrays, see `_blank_trees`. LightGBM fits them, but does not read them back:
             its parser aborts the whole process on a malformed text.
@@ -65,7 +65,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         expand = Expansion.of(context, X.shape[1])
-        self.products_, self.sums_ = expand.products, _sums(expand)
+        self.expansion_, self.counts_ = expand, _counts(expand)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         weight /= relative_scale(y) ** 2
@@ -100,7 +100,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the trees."""
         check_is_fitted(self)
-        return {"products": self.products_, "sums": self.sums_, **self.trees_}
+        return {**self.expansion_.to_arrays(), "counts": self.counts_, **self.trees_}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -109,23 +109,23 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: the arrays are not such a state.
         """
         names = _blank_trees(0, 1)
-        if arrays.keys() != {"products", "sums", *names}:
-            raise ValueError(f"a gbdt predictor has the arrays products, sums, {', '.join(names)}")
-        if arrays["sums"].ndim != 2 or arrays["sums"].dtype != np.float64:
-            raise ValueError("the sums of a gbdt predictor must be numbers of shape (expanded columns, sums)")
-        self.n_features_in_ = len(arrays["sums"]) - len(arrays["products"])
-        self.products_, self.sums_ = checked_products(arrays["products"], self.n_features_in_), arrays["sums"]
+        if arrays.keys() != {"products", "sums", "counts", *names}:
+            raise ValueError(f"a gbdt predictor has the arrays products, sums, counts, {', '.join(names)}")
+        if arrays["counts"].ndim != 2 or arrays["counts"].dtype != np.float64:
+            raise ValueError("the counts of a gbdt predictor must be numbers of shape (expanded columns, counts)")
+        self.n_features_in_ = len(arrays["counts"]) - len(arrays["products"])
+        self.expansion_, self.counts_ = Expansion.from_arrays(arrays, self.n_features_in_), arrays["counts"]
         self.trees_ = {name: arrays[name] for name in names}
-        _check(self.trees_, sum(self.sums_.shape))
+        _check(self.trees_, sum(self.counts_.shape))
         return self
 
     def _features(self, X: Matrix) -> Matrix:
-        expanded = Expansion(self.n_features_in_, self.products_)(X)
-        return np.hstack([expanded, expanded @ self.sums_])
+        expanded = self.expansion_(X)
+        return np.hstack([expanded, expanded @ self.counts_])
 
 
-def _sums(expand: Expansion) -> Matrix:
-    """Return the matrix ``(expanded columns, sums)`` that turns expanded columns into counts and a cost.
+def _counts(expand: Expansion) -> Matrix:
+    """Return the matrix ``(expanded columns, counts)`` that turns expanded columns into counts and a cost.
 
     The penalty of a leaf's line is absolute, so a feature must not depend on the unit of the costs.
     """

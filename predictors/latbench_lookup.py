@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from latbench.prediction.few_samples.expansion import Expansion, checked_products
-from latbench.prediction.few_samples.line_module import LineModule
+from latbench.prediction.few_samples.expansion import Expansion
+from latbench.prediction.few_samples.line_regressor import LineRegressor
 from latbench.prediction.few_samples.regression import merge_rows, relative_scale
 from latbench.predictor import Context
 
 
-class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LookupRegressor(LineRegressor):
     """An operator table: ``slope * (sum of the measured operations) + intercept``.
 
     The sum of operation latencies lacks the stem, the head and what a runtime fuses or overlaps; it still correlates
@@ -30,7 +26,7 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds, in the
             labels' unit.
         intercept_: the prediction for an encoding of zeros.
-        products_: the products of columns that the expansion adds.
+        expansion_: gives the expanded encoding.
     """
 
     needs_costs = True
@@ -64,44 +60,8 @@ class LookupRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         slope = 0.0 if constant else np.average(centred * y, weights=weight) / variance
         self.coef_ = slope * costs
         self.intercept_ = float(np.average(y - slope * total, weights=weight))
-        self.products_ = expand.products
+        self.expansion_ = expand
         return self
-
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(self._expansion()(X) @ self.coef_ + self.intercept_)
-
-    def module(self) -> torch.nn.Module:
-        """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``."""
-        check_is_fitted(self)
-        return LineModule(self._expansion(), self.coef_, self.intercept_)
-
-    def to_arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Return the line."""
-        check_is_fitted(self)
-        return {"coef": self.coef_, "intercept": np.array([self.intercept_]), "products": self.products_}
-
-    def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Restore what `to_arrays` returned.
-
-        Raises:
-            ValueError: the arrays are not such a state.
-        """
-        names = {"coef", "intercept", "products"}
-        if arrays.keys() != names or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
-            raise ValueError(
-                "a lookup predictor has the arrays 'coef' (expanded columns,), 'intercept' (1,) and 'products'"
-            )
-        self.coef_ = np.asarray(arrays["coef"], dtype=np.float64)
-        self.intercept_ = float(arrays["intercept"][0])
-        self.n_features_in_ = len(self.coef_) - len(arrays["products"])
-        self.products_ = checked_products(arrays["products"], self.n_features_in_)
-        return self
-
-    def _expansion(self) -> Expansion:
-        return Expansion(self.n_features_in_, self.products_)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

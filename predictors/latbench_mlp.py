@@ -17,10 +17,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, silu
 
-from latbench.prediction.few_samples.expansion import Expansion, checked_products
+from latbench.prediction.few_samples.expansion import ColumnSet, Expansion, column_sets
 from latbench.prediction.few_samples.line_module import LineModule
 from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
-from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
+from latbench.prediction.few_samples.robust_line import fit_robust_line
 from latbench.predictor import Context
 
 ROWS_PER_MEMBER = 10
@@ -33,7 +33,8 @@ Layers = list[Tensor]
 class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A shrunken line plus SiLU networks that are fitted to the errors of the line.
 
-    The line is `latbench.prediction.few_samples.shrunken_line`.
+    The line is `latbench.prediction.few_samples.robust_line`; where the space tells its graph, the line may know which
+    operations are dead (`latbench.prediction.structure`).
 
     A latency is close to a sum, so the line alone predicts well from twenty architectures on. Each network is trained
     without one fold of the rows, on the errors that the line makes on rows it has not seen. The networks' common weight
@@ -53,7 +54,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         coef_: the line's, for each column of an expanded encoding (`latbench.prediction.few_samples.expansion`).
         intercept_: the line's.
-        products_: the products of columns that the expansion adds.
+        expansion_: gives the expanded encoding.
         layers_: the networks', see `Layers`; their outputs are summed.
     """
 
@@ -85,20 +86,20 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: the context has other columns, or there are fewer than two members.
         """
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        expand = Expansion.of(context, X.shape[1])
+        sets = column_sets(context, X.shape[1])
         if self.members < 2:
             raise ValueError(f"members is {self.members}: give at least 2, each is tested on the fold it leaves out")
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         X, y, weight = merge_rows(X, y, weight)
         # An optimiser's steps are absolute: with a mean label of 1 they mean the same in every unit.
         unit = float(np.abs(y).mean()) or 1.0
-        line = fit_shrunken_line(expand(X), y / unit, weight, groups=expand.groups, costs=expand.costs)
-        self.coef_, self.intercept_, self.products_ = unit * line.coef, unit * line.intercept, expand.products
-        inputs = np.eye(X.shape[1])
-        if expand.groups is not None:
-            inputs = np.hstack([inputs, group_matrix(expand.groups[: expand.width])])
+        chosen, line = fit_robust_line(sets, X, y / unit, weight)
+        self.coef_, self.intercept_ = unit * chosen.unmixed(line.coef), unit * line.intercept
+        self.expansion_ = chosen.expansion
         with _one_thread():
-            *layers, w3, b3 = self._fit_networks(X, inputs, line.left_out, relative_scale(y / unit), weight)
+            *layers, w3, b3 = self._fit_networks(
+                chosen.expansion(X), _inputs(chosen), line.left_out, relative_scale(y / unit), weight
+            )
         self.layers_ = [layer.numpy() for layer in (*layers, unit * w3, unit * b3)]
         return self
 
@@ -111,14 +112,14 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def module(self) -> nn.Module:
         """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``; it has no parameters."""
         check_is_fitted(self)
-        return _Network(LineModule(self._expansion(), self.coef_, self.intercept_), self.layers_)
+        return _Network(LineModule(self.expansion_, self.coef_, self.intercept_), self.layers_)
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the line and the layers."""
         check_is_fitted(self)
         layers = {f"layer{index}": layer for index, layer in enumerate(self.layers_)}
-        line = {"coef": self.coef_, "intercept": np.array([self.intercept_]), "products": self.products_}
-        return {**line, **layers}
+        line = {"coef": self.coef_, "intercept": np.array([self.intercept_])}
+        return {**line, **self.expansion_.to_arrays(), **layers}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
         """Restore what `to_arrays` returned.
@@ -128,28 +129,25 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         names = [f"layer{index}" for index in range(6)]
         if (
-            arrays.keys() != {"coef", "intercept", "products", *names}
+            arrays.keys() != {"coef", "intercept", "products", "sums", *names}
             or arrays["coef"].ndim != 1
             or arrays["intercept"].shape != (1,)
         ):
-            raise ValueError(f"an mlp predictor has the arrays coef, intercept, products, {', '.join(names)}")
-        products, members, hidden = arrays["products"], self.members, self.hidden
-        columns = len(arrays["coef"]) - len(products)
-        shapes = _shapes(members, columns, hidden)
+            raise ValueError(f"an mlp predictor has the arrays coef, intercept, products, sums, {', '.join(names)}")
+        members, hidden = self.members, self.hidden
+        columns = len(arrays["coef"]) - len(arrays["products"])
+        shapes = _shapes(members, len(arrays["coef"]), hidden)
         if [arrays[name].shape for name in names] != shapes:
             raise ValueError(f"the layers of this mlp predictor have the shapes {shapes}")
         self.coef_, self.intercept_ = np.asarray(arrays["coef"], dtype=np.float64), float(arrays["intercept"][0])
         self.layers_ = [np.asarray(arrays[name], dtype=np.float32) for name in names]
-        self.products_, self.n_features_in_ = checked_products(products, columns), columns
+        self.expansion_, self.n_features_in_ = Expansion.from_arrays(arrays, columns), columns
         return self
-
-    def _expansion(self) -> Expansion:
-        return Expansion(self.n_features_in_, self.products_)
 
     def _fit_networks(self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
         """Fit the networks to the line's errors, and fold the scaling around them into their first and last layers.
 
-        `inputs` ``(columns, inputs)`` turns an encoding into the networks' inputs.
+        `inputs` ``(expanded columns, inputs)`` turns an expanded encoding `X` into the networks' inputs.
         """
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
         centre = X.mean(axis=0)
@@ -211,17 +209,31 @@ class _Rows:
 class _Network(nn.Module):
     """The line plus the sum of the networks."""
 
-    def __init__(self, line: nn.Module, layers: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, line: LineModule, layers: Sequence[NDArray[np.float32]]) -> None:
         super().__init__()
         self.line = line
         for index, layer in enumerate(layers):
             self.register_buffer(f"layer{index}", torch.tensor(layer))
 
     def forward(self, encoding: Tensor) -> Tensor:
-        rows = encoding.reshape(-1, encoding.shape[-1])
+        rows = self.line.expand(encoding.reshape(-1, encoding.shape[-1]))
         missed = _run([self.get_buffer(f"layer{index}") for index in range(6)], rows).sum(dim=0)
-        predicted: Tensor = self.line(rows) + missed
+        predicted: Tensor = self.line.of_expanded(rows) + missed
         return predicted.reshape(encoding.shape[:-1])
+
+
+def _inputs(columns: ColumnSet) -> Matrix:
+    """Return the matrix ``(expanded columns, inputs)`` from expanded encodings to the networks' inputs.
+
+    They are the columns that the line was fitted to, and the counts of their groups; of products that only have a
+    measured cost the networks learn by themselves.
+    """
+    mix, groups = columns.mix, columns.groups
+    if mix is None:
+        mix = np.eye(columns.expansion.expanded_width)[:, : columns.expansion.width]
+    if groups is None:
+        return mix
+    return np.hstack([mix, mix @ group_matrix(groups[: mix.shape[1]])])
 
 
 def _run(layers: Layers, x: Tensor) -> Tensor:

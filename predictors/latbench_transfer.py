@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from scipy.optimize import nnls
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from latbench.prediction.few_samples.expansion import Expansion, checked_products
-from latbench.prediction.few_samples.line_module import LineModule
+from latbench.prediction.few_samples.expansion import Expansion
+from latbench.prediction.few_samples.line_regressor import LineRegressor
 from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
 from latbench.prediction.few_samples.shrunken_line import Line, fit_shrunken_line
 from latbench.predictor import Context, Source
 
 
-class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class TransferRegressor(LineRegressor):
     """A mixture of other devices and of a cost for each group of columns; no share and no cost is negative.
 
     A line is fitted to each source (`latbench.prediction.few_samples.shrunken_line`): its predictions have less noise
@@ -30,11 +26,12 @@ class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds.
         intercept_: the prediction for an encoding of zeros.
-        products_: the products of columns that the expansion adds.
+        expansion_: gives the expanded encoding.
         shares_: how much each source contributes.
     """
 
     needs_sources = True
+    more_arrays: ClassVar[tuple[str, ...]] = ("shares",)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
         """Fit to encodings ``(n, columns)`` and labels ``(n,)``.
@@ -58,50 +55,15 @@ class TransferRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         intercepts = np.array([*(line.intercept for line in lines), *np.zeros(counts.shape[1]), 1.0])
         shares = _non_negative(expand(X) @ slopes + intercepts, y, np.sqrt(weight) / relative_scale(y))
         self.coef_, self.intercept_ = slopes @ shares, float(intercepts @ shares)
-        self.products_, self.shares_ = expand.products, shares[: len(lines)]
+        self.expansion_, self.shares_ = expand, shares[: len(lines)]
         return self
-
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(self._expansion()(X) @ self.coef_ + self.intercept_)
-
-    def module(self) -> torch.nn.Module:
-        """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``."""
-        check_is_fitted(self)
-        return LineModule(self._expansion(), self.coef_, self.intercept_)
-
-    def to_arrays(self) -> Mapping[str, NDArray[Any]]:
-        """Return the line."""
-        check_is_fitted(self)
-        line = {"coef": self.coef_, "intercept": np.array([self.intercept_])}
-        return {**line, "products": self.products_, "shares": self.shares_}
-
-    def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Restore what `to_arrays` returned.
-
-        Raises:
-            ValueError: the arrays are not such a state.
-        """
-        names = {"coef", "intercept", "products", "shares"}
-        if arrays.keys() != names or arrays["coef"].ndim != 1 or arrays["intercept"].shape != (1,):
-            raise ValueError("a transfer predictor has the arrays 'coef', 'intercept', 'products' and 'shares'")
-        self.coef_, self.shares_ = np.asarray(arrays["coef"], dtype=np.float64), arrays["shares"]
-        self.intercept_ = float(arrays["intercept"][0])
-        self.n_features_in_ = len(self.coef_) - len(arrays["products"])
-        self.products_ = checked_products(arrays["products"], self.n_features_in_)
-        return self
-
-    def _expansion(self) -> Expansion:
-        return Expansion(self.n_features_in_, self.products_)
 
 
 def _line(source: Source, expand: Expansion) -> Line:
     X, y, weight = merge_rows(source.X.astype(np.float64), source.y.astype(np.float64), np.ones(len(source.y)))
     unit = float(y.mean())
     line = fit_shrunken_line(expand(X), y / unit, weight, groups=expand.groups)
-    return Line(unit * line.coef, unit * line.intercept, unit * line.left_out)
+    return Line(unit * line.coef, unit * line.intercept, unit * line.left_out, line.deviance)
 
 
 def _non_negative(regressors: Matrix, y: Matrix, root: Matrix) -> Matrix:

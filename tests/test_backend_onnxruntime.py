@@ -12,13 +12,13 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from latbench.backend import CompileOptions, device_of
+from latbench.backend import CompileOptions, HasPrecision, device_of, median_per_run
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
 from latbench.testing import BackendSuite
 from latbench_onnxruntime import OnnxRuntimeBackend, providers, threads
-from latbench_onnxruntime.backend import _PROFILED_RUNS, CompiledSession, _per_run
+from latbench_onnxruntime.backend import CompiledSession, _own_times, _without_first
 
 X = np.random.default_rng(0).standard_normal((1, 16, 32, 32), dtype=np.float32)
 
@@ -269,5 +269,26 @@ def test_the_wait_ends_with_the_spinning_or_at_a_limit(
 
 
 def test_the_shares_of_operators_do_not_follow_one_slow_run() -> None:
-    warm_up, calm, disturbed = [900.0, 900.0], [1.0, 2.0], [500.0, 2.0]
-    assert _per_run(warm_up + disturbed + calm * (_PROFILED_RUNS - 1)) == 3.0
+    warm_up, calm, disturbed = [900.0, 900.0] * 2, [1.0, 2.0], [500.0, 2.0]
+    times = _without_first(warm_up + disturbed + calm * 9, 10)
+    assert times == disturbed + calm * 9
+    assert median_per_run(times, 10) == 3.0
+
+
+def test_a_branch_takes_what_it_does_besides_the_operators_in_it() -> None:
+    spans = [(0, 10), (2, 3), (5, 4), (10, 0), (10, 6), (11, 2)]
+    events = [{"ts": start, "dur": took} for start, took in spans]
+    assert _own_times(events) == [3, 3, 4, 0, 4, 2]
+    assert sum(_own_times(events)) == 16
+    assert _own_times(events[::-1]) == _own_times(events)[::-1]
+
+
+@pytest.mark.parametrize(("dtype", "runs"), [(torch.float32, "fp32"), (torch.float16, "fp32"), (torch.float64, "fp64")])
+def test_the_precision_is_the_one_that_runs(dtype: torch.dtype, runs: str) -> None:
+    """The CPU has no convolutions of half numbers on x86, and those of other processors run what is asked for."""
+    model = Model.from_module(nn.Linear(4, 4).to(dtype), torch.ones(1, 4, dtype=dtype))
+    with OnnxRuntimeBackend().compile(model, CompileOptions()) as compiled:
+        assert isinstance(compiled, HasPrecision)
+        told = compiled.precision()
+        assert told == runs or (dtype is torch.float16 and told == "fp16")
+        verify_outputs(compiled, model, told)

@@ -207,9 +207,9 @@ def test_rtx_replays_its_own_graph_and_shares_its_kernels(tmp_path):
 
 def test_operators_are_told_by_their_onnx_names():
     times = compiled().operator_times()
-    assert [(t.type, t.name, pytest.approx(t.ms)) for t in times] == [
-        ("Conv+Relu", "conv + relu", 0.2),
-        ("other", "unknown", 0.1),
+    assert [(t.type, t.name, pytest.approx(t.ms), t.nodes) for t in times] == [
+        ("Conv+Relu", "conv + relu", 0.2, ("c", "r")),
+        ("other", "unknown", 0.1, ()),
     ]
 
 

@@ -36,6 +36,7 @@ def test_every_variant_computes_what_the_module_computes(precision: str, options
         verify_outputs(compiled, model, precision)
 
 
+@pytest.mark.filterwarnings("default")  # the compiler imports deprecated parts of its own and of triton
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_compiled_variants_compute_what_the_module_computes(mode: str) -> None:
     model = convolutions()

@@ -19,6 +19,7 @@ from benchmarks.gpu.__main__ import CHECKS, Check, run_checks
 from benchmarks.gpu.distribution import write_distribution
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.tensorrt import statistics
+from tests.patience import LIMITS_S, PATIENCE_S
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,7 +52,7 @@ def crashes(job: Job) -> None:
 
 def hangs(job: Job) -> None:
     job.row("before", "fine")
-    subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"], check=False)
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=False)
 
 
 def raises(job: Job) -> None:
@@ -66,13 +67,13 @@ def says_nothing(job: Job) -> None:
     pass
 
 
-def check(run: Callable[[Job], None]) -> Check:
-    return Check(run.__name__, f"{__name__}:{run.__name__}", 1)
+def check(run: Callable[[Job], None], seconds: float = 1) -> Check:
+    return Check(run.__name__, f"{__name__}:{run.__name__}", seconds)
 
 
 def test_a_check_that_fails_is_a_row_and_the_others_go_on() -> None:
     checks = [check(run) for run in (reports, crashes, raises, says_nothing)]
-    rows = [row for rows in run_checks(checks, time.monotonic() + 60, dry=True) for row in rows]
+    rows = [row for rows in run_checks(checks, time.monotonic() + PATIENCE_S, dry=True) for row in rows]
     assert rows[2].facts["log"].endswith("last words\n")
     assert "in raises" in rows[3].facts["traceback"]
     assert [(row.check, row.what, row.status, row.result) for row in rows] == [
@@ -88,15 +89,19 @@ def test_a_check_that_fails_is_a_row_and_the_others_go_on() -> None:
 
 def test_a_check_that_hangs_is_ended_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.gpu.__main__.RESERVE", 0.0)
-    start = time.monotonic()
-    rows = [row for rows in run_checks([check(hangs), check(reports)], start + 4, dry=True) for row in rows]
-    assert time.monotonic() - start < 10
+    for limit in LIMITS_S:
+        checks = [check(hangs, limit), check(reports, PATIENCE_S)]
+        start = time.monotonic()
+        rows = [row for rows in run_checks(checks, start + limit + PATIENCE_S, dry=True) for row in rows]
+        if rows[0].what == "before":
+            break
+    assert time.monotonic() - start < PATIENCE_S
     assert [(row.what, row.status) for row in rows] == [
         ("before", "done"),
         ("the rest of it", "failed"),
         ("first", "done"),
     ]
-    assert rows[1].result.startswith("ended after 2 s")
+    assert rows[1].result.startswith(f"ended after {limit:.0f} s")
 
 
 def test_what_forks_asks_for_no_gpu() -> None:

@@ -97,12 +97,10 @@ def test_measure_takes_a_file_and_a_factory(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
     path = tmp_path / "net.onnx"
     path.write_bytes(export_onnx(net, {"x": np.zeros((1, 3, 8, 8), np.float32)}))
-    (row,) = document("measure", path)
-    assert 0 < row["low"] <= row["value"] <= row["high"]
-    rows = document(
-        "measure", "tests.test_cli:tiny", "--input", "x:1x3x8x8", "--backend", "cpu", "--backend", "onnxruntime"
-    )
-    assert [row["backend"] for row in rows] == ["cpu", "onnxruntime"]
+    (row,) = document("measure", path)["records"]
+    assert 0 < row["measurement"]["low"] <= row["measurement"]["value"] <= row["measurement"]["high"]
+    said = document("measure", "tests.test_cli:tiny", "--input", "x:1x3x8x8", "--backend", "cpu,onnxruntime")
+    assert [row["conditions"]["backend"] for row in said["records"]] == ["cpu", "onnxruntime"]
 
 
 def tiny() -> nn.Module:

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from typer.testing import CliRunner
 
 import latbench
 from latbench import plugins, profiling
 from latbench.cli import COMMANDS, app, console
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
+from latbench.records.figures import figures
 from latbench.records.noise_floor import NoiseFloor
 from tests.test_cli import NULL, call, document
 
@@ -124,6 +126,16 @@ def test_a_table_fits_the_terminal_and_cuts_no_number(monkeypatch: pytest.Monkey
     assert not any(line != line.rstrip() for line in shown)
 
 
+def test_a_narrow_terminal_leaves_out_what_may_be_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns, row = ("backend", "ms", "wall p50", "wall p99", "flags"), ("onnxruntime", *["123456789"] * 4)
+    spare = ("wall p99", "p90", "wall p50")
+    for width, left_out in ((80, ""), (45, "wall p99"), (33, "wall p99, wall p50")):
+        *_, last = shown = printed(monkeypatch, width, columns, [row], spare=spare)
+        assert max(map(cell_len, shown[:2])) <= width
+        assert last.rpartition("left out on this terminal: ")[2] == (left_out or last)
+        assert len(shown) == (3 if left_out else 2)
+
+
 def test_reasons_are_folded_and_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "install it with one of many words " * 8
     for width in (80, 30):
@@ -209,7 +221,7 @@ def test_an_interrupted_run_says_what_is_kept(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(profiling, "profile_space", profile_space)
     result = call("profile", *DARTS, *NULL, "--samples", 40, "--store", tmp_path / "a.db")
     assert result.exit_code == 130
-    assert "stopped: what is already in a store" in result.stderr
+    assert "stopped: what a store, a folder or a file holds is kept" in result.stderr
 
 
 def test_what_is_left_is_what_the_store_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +255,51 @@ def test_no_argument_shows_the_commands() -> None:
 
 def test_the_version_is_told() -> None:
     assert call("--version").stdout == f"latbench {latbench.__version__}\n"
+    told = document("--version")
+    assert told["latbench"] == latbench.__version__
+    assert {"torch", "onnx"} <= told["packages"].keys()
+    assert "ruff" not in told["packages"]
+
+
+def test_a_command_is_asked_for_where_none_is_named() -> None:
+    result = call("--json")
+    assert result.exit_code == 2
+    assert "no command is named" in json.loads(result.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["measure"]])
+def test_help_has_a_short_form(arguments: list[str]) -> None:
+    assert call(*arguments, "-h").stdout == call(*arguments, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("latbench compare-", "compare-runs"),
+        ("latbench measure --timeo", "--timeout"),
+        ("latbench profile --backend onnxr", "onnxruntime"),
+        ("latbench profile --space nas", "nasbench201"),
+    ],
+)
+def test_a_shell_completes_commands_options_and_plugins(words: str, completed: str) -> None:
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_LATBENCH_COMPLETE": "complete_bash"}
+    result = CliRunner().invoke(app, [], prog_name="latbench", env=asked)
+    assert result.stdout.split() == [completed]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.23456, "1.235"),
+        (0.0000123456, "0.00001235"),
+        (123456.7, "123457"),
+        (0.0, "0"),
+        (-0.5, "-0.5000"),
+        (None, "-"),
+    ],
+)
+def test_no_small_number_is_printed_as_zero(value: float | None, text: str) -> None:
+    assert figures(value) == text
 
 
 def test_errors_are_at_hand_after_a_plain_import() -> None:

@@ -24,6 +24,7 @@ from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.testing import NullBackend, NullMeter
 from latbench.testing.null import CompiledNull
+from tests.patience import PATIENCE_S
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8)
 FAST = Settings(min_rounds=2, max_rounds=2, warmup_ms=0, verify="none")
@@ -67,7 +68,15 @@ def flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(store: Path, *, meter: str | None = f"{HERE}:Meter", settings: Settings = FAST, **more: bool) -> Summary:
     return profile_space(
-        SPACE, f"{HERE}:Backend", store, samples=4, settings=settings, timeout=30, meter=meter, window_s=0.02, **more
+        SPACE,
+        f"{HERE}:Backend",
+        store,
+        samples=4,
+        settings=settings,
+        timeout=PATIENCE_S,
+        meter=meter,
+        window_s=0.02,
+        **more,
     )
 
 

@@ -36,6 +36,7 @@ from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
 from latbench.tables import export_table, import_table
 from latbench.testing.meters import IDLE_W, RUN_W
+from tests.patience import PATIENCE_S
 from tests.test_cli import SPACE as SPACE_FLAGS
 from tests.test_cli import call, document
 
@@ -56,7 +57,7 @@ def run(store: Path, samples: int, *, window_s: float = 0.01, operations: bool =
         with_operations=operations,
         meter=METER,
         window_s=window_s,
-        timeout=30,
+        timeout=PATIENCE_S,
     )
 
 

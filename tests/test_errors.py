@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from latbench.errors import UsageError, did_you_mean, first_line, reason
+from latbench.errors import CompileError, UsageError, did_you_mean, first_line, reason
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,17 @@ def test_the_first_line_of_an_error_has_no_colours(error: Exception, line: str) 
     assert first_line(error) == line
 
 
+def test_no_message_has_colours_whatever_it_quotes() -> None:
+    red = "\x1b[1;31mred\x1b[0m"
+    assert str(UsageError(f"it said {red}: give another")) == "it said red: give another"
+    assert reason(RuntimeError(red)) == "RuntimeError: red"
+
+
 def test_the_class_of_an_error_is_told_unless_it_is_ours() -> None:
     assert reason(UsageError("no such thing: give one")) == "no such thing: give one"
     assert reason(KeyError("a")) == "KeyError: 'a'"
+
+
+def test_no_message_has_the_colours_of_a_terminal() -> None:
+    error = CompileError("ONNX Runtime refuses net: \x1b[1;31m[E:onnxruntime]\x1b[m no such type")
+    assert str(error) == "ONNX Runtime refuses net: [E:onnxruntime] no such type"

@@ -1,6 +1,7 @@
 """Predictors side by side."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,17 @@ def test_what_weakens_the_numbers_is_noted() -> None:
     assert "only 10 test architectures" in notes
     assert "noise floor is unknown" in notes
     assert "operator table" in notes
+
+
+def test_a_predictor_that_beats_a_perfect_one_is_noted() -> None:
+    profile = additive_profile(80, duplicates=20)
+    doubled = [replace(m, value=2 * m.value, high=2 * m.high) if m.replicate else m for m in profile.measurements]
+    notes = compare(replace(profile, measurements=tuple(doubled)), ["lookup"], train_sizes=(40,), seeds=2).notes
+    (note,) = [note for note in notes if "perfect predictor" in note]
+    assert "lookup" in note.partition(":")[0]
+    assert "49.0" in note
+    honest = additive_profile(150, noise=0.02, duplicates=60)
+    assert not any("perfect" in note for note in compare(honest, ["ridge"], train_sizes=(50,), seeds=2).notes)
 
 
 def test_json_has_no_nan() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import math
@@ -24,8 +25,17 @@ from latbench.errors import CompileError, PluginError, StoreError, UsageError
 from latbench.measure.estimate import QUANTILE
 from latbench.measure.one_model import inspection
 from latbench.measure.one_model.record import ModelRecord, Refusal, read_records, write_records
-from latbench.measure.one_model.sessions import SESSIONS, combine, measure_model, measure_on_backends
+from latbench.measure.one_model.sessions import (
+    DEFAULT,
+    SESSIONS,
+    SLOW_SESSIONS,
+    combine,
+    measure_model,
+    measure_on_backends,
+)
+from latbench.measure.rounds import runs_of_a_visit
 from latbench.measure.settings import Settings
+from latbench.measure.workloads import CompiledWorkload, Workload
 from latbench.model import Model
 from latbench.model.source import open_model
 from latbench.records.measurement import Measurement
@@ -95,7 +105,8 @@ def unknown() -> nn.Module:
 
 
 def model() -> Model:
-    return Model.from_module(nn.Conv2d(2, 2, 3), {"x": np.ones((4, 2, 8, 8), np.float32)}, name="one convolution")
+    x = np.ones((4, 2, 8, 8), np.float32)
+    return Model.from_module(nn.Conv2d(2, 2, 3), {"x": x}, name="one convolution", batch=4)
 
 
 def call(*arguments: object) -> Result:
@@ -127,7 +138,7 @@ def test_the_known_latency_is_measured_and_every_block_of_every_session_kept() -
     measured = measure_model(model(), backend, options=CompileOptions(options={"noise": "0.002"}))
     assert measured.value == pytest.approx(2.0, rel=0.005)
     assert 0 < measured.half_width < 0.005
-    assert len(measured.blocks) == 24 * SESSIONS
+    assert len(measured.measurement.blocks) == 24 * SESSIONS
     assert measured.flags == ()
 
 
@@ -139,11 +150,22 @@ def test_the_interval_comes_from_what_differs_between_sessions() -> None:
     assert measured.flags == ("unstable",)
 
 
-def test_the_interval_of_sessions_holds_their_lower_quartile_as_often_as_it_says() -> None:
-    logs = np.random.default_rng(0).normal(scale=0.02, size=(2000, SESSIONS))
+@pytest.mark.parametrize("sessions", [SESSIONS, SLOW_SESSIONS])
+def test_the_interval_of_sessions_holds_their_lower_quartile_as_often_as_it_says(sessions: int) -> None:
+    logs = np.random.default_rng(0).normal(scale=0.02, size=(2000, sessions))
     combined = [combine([Measurement("a", "model", v, v, v) for v in row], 0.01) for row in np.exp(logs)]
     truth = math.exp(np.quantile(logs, QUANTILE, axis=1).mean())
     assert np.mean([m.low <= truth <= m.high for m in combined]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_slow_model_is_timed_once_a_visit() -> None:
+    compiled = NullBackend().compile(model(), CompileOptions())
+    workload = Workload("model", "a", model)
+
+    def runs(warm_ms: float) -> int:
+        return runs_of_a_visit([CompiledWorkload(0, workload, model(), compiled, 0.0, warm_ms=warm_ms)], DEFAULT)
+
+    assert (runs(1.0), runs(100.0), runs(3000.0)) == (6, 6, 1)
 
 
 def test_a_backend_that_is_missing_or_refuses_leaves_the_others_alone() -> None:
@@ -157,11 +179,40 @@ def test_a_backend_that_is_missing_or_refuses_leaves_the_others_alone() -> None:
     assert "refuses one convolution" in str(refusal.error)
 
 
-def test_throughput_counts_the_inputs_of_a_batch() -> None:
-    (record,) = measure_on_backends(model(), [NULL])
+def test_throughput_counts_the_inputs_of_a_batch_in_the_median_call() -> None:
+    options = CompileOptions(options={"noise": "0.3"})
+    (record,) = measure_on_backends(model(), [NULL], options=options, settings=SHORT)
     assert isinstance(record, ModelRecord)
     assert record.conditions.backend == NULL
-    assert record.inputs_per_second == pytest.approx(4 / record.measurement.value * 1e3)
+    assert record.inputs_per_second == pytest.approx(4 / record.inspection.percentiles["p50"] * 1e3)
+    assert record.inputs_per_second is not None
+    assert record.inputs_per_second < 0.9 * 4 / record.measurement.value * 1e3
+    waited = dataclasses.replace(record.inspection, wall_percentiles={"p50": 8.0})
+    assert dataclasses.replace(record, inspection=waited).inputs_per_second == pytest.approx(500)
+
+
+def test_a_record_tells_the_size_of_a_model_and_the_most_that_the_process_held() -> None:
+    big = Model.from_module(nn.Linear(2048, 2048), {"x": np.zeros((2, 2048), np.float32)})
+    (record,) = measure_on_backends(big, ["onnxruntime"], settings=SHORT)
+    assert isinstance(record, ModelRecord)
+    told = record.inspection
+    assert (told.parameters, told.macs) == (2048 * 2049, 2 * 2048 * 2048)
+    assert told.weights_mib == pytest.approx(2048 * 2049 * 4 / 2**20)
+    assert told.peak_memory_mib is not None
+    assert told.memory_mib is not None
+    assert told.peak_memory_mib >= told.memory_mib
+    assert told.wall_percentiles.keys() == told.percentiles.keys()
+    assert told.wall_percentiles["p50"] >= told.percentiles["p50"]
+
+
+def test_the_sum_of_profiled_operators_is_told_beside_the_latency() -> None:
+    plain, profiled = (
+        measure_on_backends(model(), [TELLING], settings=SHORT, with_operators=asked)[0] for asked in (False, True)
+    )
+    assert isinstance(plain, ModelRecord)
+    assert isinstance(profiled, ModelRecord)
+    assert plain.profiled_ratio is None
+    assert profiled.profiled_ratio == pytest.approx(1.0 / profiled.measurement.value)
 
 
 @pytest.mark.parametrize(
@@ -209,20 +260,25 @@ def test_the_table_shows_every_backend_and_its_operators(tmp_path: Path) -> None
     assert result.exit_code == 0
     rows = {line.split()[0]: line for line in result.stdout.splitlines() if line}
     assert "12.5" in rows[TELLING]
-    assert re.search(r"p50 +p90 +p99 +inputs/s", rows["backend"])
+    assert re.search(r"p50 +p90 +p99 .*memory MiB", rows["backend"])
+    assert "inputs/s" not in rows["backend"]
     assert "no backend named 'nul'" in rows["nul:"]
-    result = call(f"{HERE}:tiny", "--input", "x:1x3x8x8", "--backend", NULL, "--backend", TELLING, "--operators")
-    assert f"{NULL} cannot tell" in result.stdout
-    assert re.search(r"Conv +2 +0\.9 +90\.0%\s+Relu +1 +0\.1 +10\.0%", result.stdout)
+    result = call(f"{HERE}:tiny", "--input", "x:1x3x8x8", "--backend", f"{NULL},{TELLING}", "--operators")
+    assert f"{HERE}:tiny on {NULL}, threads 1: the backend cannot tell" in result.stdout
+    assert re.search(r"Conv +2 +0\.9000 +90\.0%\s+Relu +1 +0\.1000 +10\.0%", result.stdout)
+    assert re.search(r"profiled sum = \d+\.\d x the model", result.stdout)
 
 
-def test_the_json_document_has_a_row_for_every_backend() -> None:
-    result = call(f"{HERE}:tiny", "--input", "x:1x3x8x8", "--backend", TELLING, "--backend", "nul", "--json")
-    assert result.exit_code == 0
-    told, refused = json.loads(result.stdout)
-    assert told["percentiles"].keys() == {"p50", "p90", "p99"}
-    assert (told["backend"], told["memory_mib"], told["inputs"]) == (TELLING, 12.5, {"x": "1x3x8x8:float32"})
-    assert refused.keys() == {"backend", "error"}
+def test_the_json_document_is_the_records_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    asked = (f"{HERE}:tiny", "--input", "x:1x3x8x8", "--backend", f"{TELLING},nul", "--out", path)
+    said, written = json.loads(call(*asked, "--json").stdout), json.loads(path.read_text())
+    assert said == written
+    (told,), (refused,) = said["records"], said["refusals"]
+    assert told["inspection"]["percentiles"].keys() == {"p50", "p90", "p99"}
+    assert (told["conditions"]["backend"], told["inputs"]) == (TELLING, {"x": "1x3x8x8:float32"})
+    assert (refused["backend"], refused["error"]) == ("nul", "PluginError")
+    assert json.loads(call(*asked, "--format", "json").stdout).keys() == said.keys()
 
 
 def test_without_any_backend_left_the_exit_code_says_whose_fault_it_is() -> None:
@@ -240,8 +296,8 @@ def test_without_any_backend_left_the_exit_code_says_whose_fault_it_is() -> None
 def test_the_slow_exporter_is_one_note_and_no_warning(capfd: pytest.CaptureFixture[str]) -> None:
     result = call(f"{HERE}:unknown", "--input", "x:2x3")
     assert result.exit_code == 0
-    assert result.stderr.startswith("note: no ONNX writer for torch.cumsum")
-    assert result.stderr.count("\n") == 1
+    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("measuring "))
+    assert line.startswith("note: no ONNX writer for torch.cumsum")
     assert "Warning" not in result.stderr + capfd.readouterr().err
 
 
@@ -291,7 +347,7 @@ def test_a_record_that_is_not_whole_is_named(tmp_path: Path) -> None:
 def test_a_module_is_measured_as_it_is_handed_over() -> None:
     module = nn.Conv2d(2, 2, 3).train()
     measured = latbench.measure_model(module, "onnxruntime", inputs=torch.ones(4, 2, 8, 8), settings=SHORT)
-    assert (measured.subject, measured.kind, module.training) == ("Conv2d", "model", True)
+    assert (measured.subject, module.training) == ("Conv2d", True)
     assert measured.value > 0
     named = latbench.measure_model(module, NULL, inputs={"image": np.ones((4, 2, 8, 8), np.float32)}, settings=SHORT)
     given = latbench.measure_model(model(), NullBackend(), settings=SHORT)

@@ -77,7 +77,7 @@ def test_a_split_that_leads_back_to_itself_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["products", "sums", "feature", "threshold", "children", "constant", "leaf_feature", "leaf_coef"]
+    "name", ["products", "counts", "feature", "threshold", "children", "constant", "leaf_feature", "leaf_coef"]
 )
 def test_arrays_of_another_shape_or_kind_are_refused(name: str) -> None:
     arrays = dict(fitted().to_arrays())

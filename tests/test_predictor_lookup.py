@@ -47,6 +47,7 @@ def test_large_values_do_not_rule_the_line() -> None:
 
 
 LINE = {"coef": np.ones(3), "intercept": np.ones(1), "products": np.zeros((0, 1), dtype=np.int64)}
+LINE |= {"sums": np.zeros((0, 1), dtype=np.int64)}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,8 @@ LINE = {"coef": np.ones(3), "intercept": np.ones(1), "products": np.zeros((0, 1)
         ({"intercept": np.ones(2)}, "'coef'"),
         ({"more": np.ones(2)}, "'coef'"),
         ({"products": np.zeros((1, 1))}, "integers"),
+        ({"sums": np.zeros((1, 1))}, "sums are integers"),
+        ({"sums": np.array([[3, -1]])}, "a sum has a factor outside the 3 columns"),
         ({"products": np.array([[2, -1]])}, "outside the 2 columns"),
         ({"products": np.array([[-2, 1]])}, "outside the 2 columns"),
         ({"products": np.zeros((5, 1), dtype=np.int64)}, "outside the -2 columns"),

@@ -76,10 +76,10 @@ def test_a_file_tells_what_it_was_fitted_from(tmp_path) -> None:  # type: ignore
     np.testing.assert_array_equal(again.estimator.shares_, trained.estimator.shares_)
 
 
-@pytest.mark.parametrize("name", ["coef", "intercept", "products", "shares"])
+@pytest.mark.parametrize("name", ["coef", "intercept", "products", "sums", "shares"])
 def test_arrays_that_are_no_line_are_refused(name: str) -> None:
     arrays = dict(fit(mixture(20, seed=5), TRANSFER, sources=SOURCES).estimator.to_arrays())
     TransferRegressor().from_arrays(arrays)
     del arrays[name]
-    with pytest.raises(ValueError, match="'coef', 'intercept', 'products' and 'shares'"):
+    with pytest.raises(ValueError, match="'coef', 'intercept', 'products', 'sums', 'shares'"):
         TransferRegressor().from_arrays(arrays)

@@ -23,7 +23,7 @@ COSTS = {f"net{k}": ms for k, ms in enumerate(np.geomspace(0.5, 5.0, 13))} | {"r
 
 def session(script: Mapping[str, str], *, costs: Mapping[str, float] = COSTS, **settings: object) -> SessionResult:
     def workload(name: str) -> Workload:
-        model = Model(name, {"x": np.zeros((2, 1), np.float32)}, onnx=lambda: b"")
+        model = Model(name, {"x": np.zeros((2, 1), np.float32)}, onnx=lambda: b"", batch=2)
         return Workload("reference" if name.startswith("ref") else "model", name, lambda: model)
 
     backend = NullBackend(cost_ms=lambda model: costs[model.name])

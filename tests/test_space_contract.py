@@ -1,9 +1,10 @@
 """Every registered search space keeps the contracts that it implements, and so does a space made of decisions."""
 
 from latbench import plugins
-from latbench.space import HasEnumerate, HasNeighbours, HasOperations, HasParts, HasSupernet, Relaxable
+from latbench.space import HasEnumerate, HasGraph, HasNeighbours, HasOperations, HasParts, HasSupernet, Relaxable
 from latbench.testing import (
     EnumerateSuite,
+    GraphSuite,
     NeighboursSuite,
     OperationsSuite,
     PartsSuite,
@@ -16,6 +17,7 @@ _SUITES = {
     Relaxable: RelaxableSuite,
     HasSupernet: SupernetSuite,
     HasOperations: OperationsSuite,
+    HasGraph: GraphSuite,
     HasParts: PartsSuite,
     HasNeighbours: NeighboursSuite,
     HasEnumerate: EnumerateSuite,

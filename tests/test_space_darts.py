@@ -273,6 +273,7 @@ def test_an_encoding_weighs_what_runs_as_the_alphas_do() -> None:
     x = torch.randn(2, 3, 8, 8)
     mixed = torch.cat([alpha.softmax(dim=-1).flatten() for alpha in supernet.alphas()])
     torch.testing.assert_close(supernet(x, encoding=mixed), supernet(x))
+    torch.testing.assert_close(supernet(x, encoding=mixed.detach().numpy()), supernet(x))
 
 
 def test_a_node_of_a_reduction_cell_that_nothing_reaches_has_the_size_of_the_others() -> None:

@@ -15,9 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
+from latbench.devices.host import usable_cores
 from latbench.errors import StoreError
 from latbench.store import Store
-from tests.test_profiling import counts, start
+from latbench.testing.null import UNITS
+from tests.patience import PATIENCE_S
+from tests.test_profiling import NULL, counts, planned, start
 
 ROOT = Path(__file__).parent.parent
 
@@ -116,14 +119,14 @@ def test_a_file_system_that_fills_up_keeps_every_acknowledged_row(tmp_path: Path
 
 def test_ctrl_c_twice_ends_the_run_and_keeps_the_store(tmp_path: Path) -> None:
     store = tmp_path / "a.db"
-    process = start(store)
+    process = start(store, samples=600)
     while not store.exists() or not measured(store):
         time.sleep(0.1)
         assert process.poll() is None
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(PATIENCE_S) != 0
     before = counts(store)
     assert start(store).wait() == 0
     after = counts(store)
@@ -135,17 +138,35 @@ HANGS = """
 from tests.test_profiling import *
 run(Path({store!r}), 4, timeout=3600, fail="hang")
 """
+HANGS_TOO = ["profile", "--backend", NULL, "-O", "fail=hang", "--timeout", "3600", "--samples", "4", "--store"]
+
+
+def interrupt(command: list[str]) -> tuple[int, float]:
+    """Start a command whose sessions never end, press Ctrl-C, and return its exit code and the CPU seconds it took."""
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stderr=subprocess.DEVNULL)
+    parent = psutil.Process(process.pid)
+    while not (family := parent.children(recursive=True)[1:]):
+        time.sleep(0.1)
+        assert process.poll() is None
+    before = parent.cpu_times()
+    process.send_signal(signal.SIGINT)
+    while parent.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.02)
+    after = parent.cpu_times()
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
+    return process.wait(), after.user + after.system - before.user - before.system
 
 
 def test_ctrl_c_does_not_wait_for_a_session(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HANGS.format(store=str(tmp_path / "a.db"))]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not (family := psutil.Process(process.pid).children(recursive=True)[1:]):
-        time.sleep(0.1)
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) != 0
-    assert psutil.wait_procs(family, timeout=60)[1] == []
+    code, _ = interrupt(["-c", HANGS.format(store=str(tmp_path / "a.db"))])
+    assert code != 0
+
+
+def test_ctrl_c_takes_no_library_down(tmp_path: Path) -> None:
+    """That is most of the time that an interrupted command would take to end."""
+    code, seconds = interrupt(["-m", "latbench", *HANGS_TOO, str(tmp_path / "a.db")])
+    assert code == 130
+    assert seconds < 0.1
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
@@ -169,6 +190,28 @@ def test_a_run_that_is_suspended_and_woken_measures_everything_once(tmp_path: Pa
     with Store(store) as opened:
         assert opened.count("architecture") == 60
         assert not opened.failures()
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="each unit takes a core")
+def test_killed_while_two_units_are_measured_it_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(UNITS, "left right")
+    store = tmp_path / "a.db"
+    process = start(store, samples=600)
+    while not store.exists() or not measured(store):
+        time.sleep(0.1)
+        assert process.poll() is None
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(family, timeout=PATIENCE_S)[1] == []
+    before = counts(store)
+    assert before
+    assert start(store).wait() == 0
+    assert before.items() <= counts(store).items()
+    assert planned(60).items() <= counts(store).items()
+    assert set(counts(store).values()) == {1}
+    with Store(store) as opened:
+        assert {m.environment["unit"] for m in opened.measurements()} == {"left", "right"}
 
 
 def measured(store: Path) -> bool:

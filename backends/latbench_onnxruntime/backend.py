@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import math
 import tempfile
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from latbench.backend import CompileOptions, Device, OperatorTime, check_options
+from latbench.backend import CompileOptions, Device, OperatorTime, check_options, median_per_run, profiled_runs
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.model import Model
+from latbench.model.onnx_graph import precision_of_graph
 from latbench_onnxruntime import providers
 from latbench_onnxruntime.threads import SPINNING, Threads
 
@@ -27,9 +32,14 @@ _OPTIMIZATION = {
     "disabled": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 _FALLBACK = ("no", "yes")
-_PROFILED_RUNS = 10
 _KERNEL = "_kernel_time"
+_BLOCKED = "_nchwc"
+"""What ONNX Runtime appends to the name of an operator that it has moved to its blocked layout."""
+
 _ERRORS = 3
+_BFLOAT16 = 16
+"""The number of the type in an ONNX file."""
+_BFLOAT16_TENSOR = "tensor(bfloat16)"
 onnxruntime.set_default_logger_severity(_ERRORS)
 onnxruntime.disable_telemetry_events()
 
@@ -101,10 +111,22 @@ class CompiledSession:
         return (now() - start) * 1e-9
 
     def outputs(self) -> list[NDArray[Any]]:
-        """Return the outputs for the sample inputs."""
+        """Return the outputs for the sample inputs, bfloat16 as float32."""
         self._run(self._binding)
-        outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
-        return outputs
+        if all(value.data_type() != _BFLOAT16_TENSOR for value in self._binding.get_outputs()):
+            outputs: list[NDArray[Any]] = self._binding.copy_outputs_to_cpu()
+            return outputs
+        return [_array(value) for value in self._binding.get_outputs()]
+
+    def precision(self) -> str:
+        """Return what runs: where the provider has no kernels of a type, the runtime casts, without a word, to fp32."""
+        if self._model.precision == "fp32" or self._model.path is not None:
+            return self._model.precision
+        with tempfile.TemporaryDirectory() as folder:
+            settings = self._settings()
+            settings.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+            self._session(settings)
+            return precision_of_graph(onnx.load_model(settings.optimized_model_filepath).graph)
 
     def flags(self) -> tuple[str, ...]:
         """Return whether other providers than the one asked for run some of the operators."""
@@ -126,7 +148,9 @@ class CompiledSession:
         return settings
 
     def _session(self, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-        data, told = self._model.onnx, providers.arguments(self._provider, self._options.threads)
+        # A file of 2 GiB or more does not fit into one message: the runtime opens it, and what lies beside it.
+        data = self._model.onnx if self._model.path is None else str(self._model.path)
+        told = providers.arguments(self._provider, self._options.threads)
         if self._provider != providers.CPU:
             settings.add_session_config_entry(providers.TELL_ASSIGNMENT, "1")
         try:
@@ -147,21 +171,52 @@ class CpuSession(CompiledSession):
             settings.profile_file_prefix = str(Path(folder, "profile"))
             session = self._session(settings)
             binding = _binding(session, self._model)
-            for _ in range(1 + _PROFILED_RUNS):
+            session.run_with_iobinding(binding)
+            start = time.perf_counter()
+            session.run_with_iobinding(binding)
+            runs = profiled_runs(time.perf_counter() - start)
+            for _ in range(runs):
                 session.run_with_iobinding(binding)
             events = json.loads(Path(session.end_profiling()).read_text())
         microseconds: dict[tuple[str, str], list[float]] = {}
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-                key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
-                microseconds.setdefault(key, []).append(event["dur"])
-        return [OperatorTime(*key, _per_run(times) * 1e-3) for key, times in microseconds.items()]
+        shapes: dict[tuple[str, str], str] = {}
+        kernels = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
+        for event, own in zip(kernels, _own_times(kernels), strict=True):
+            key = event["args"]["op_name"], event["name"].removesuffix(_KERNEL)
+            microseconds.setdefault(key, []).append(own)
+            shapes.setdefault(key, _shapes(event["args"].get("input_type_shape", ())))
+
+        def milliseconds(times: list[float]) -> float:
+            return median_per_run(_without_first(times, runs), runs) * 1e-3
+
+        return [
+            OperatorTime(*key, milliseconds(times), shapes[key], (key[1].removesuffix(_BLOCKED),))
+            for key, times in microseconds.items()
+        ]
 
 
-def _per_run(times: list[float]) -> float:
-    """Return the median time of a run without the first, a warm-up; what stands in a loop is called often in each."""
-    calls = len(times) // (1 + _PROFILED_RUNS)
-    return median(sum(times[run * calls : (run + 1) * calls]) for run in range(1, 1 + _PROFILED_RUNS))
+def _shapes(inputs: Iterable[Mapping[str, Sequence[int]]]) -> str:
+    """Return the shapes of an event's inputs, of which each is by its type."""
+    return ", ".join("x".join(map(str, shape)) for tensor in inputs for shape in tensor.values() if shape)
+
+
+def _own_times(events: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the microseconds of each event without those of the events in it: a branch or a loop holds others."""
+    own: list[float] = [event["dur"] for event in events]
+    holding: list[int] = []
+    for index in sorted(range(len(events)), key=lambda each: (events[each]["ts"], -events[each]["dur"])):
+        start = events[index]["ts"]
+        while holding and events[holding[-1]]["ts"] + events[holding[-1]]["dur"] <= start:
+            holding.pop()
+        if holding:
+            own[holding[-1]] -= events[index]["dur"]
+        holding.append(index)
+    return own
+
+
+def _without_first(times: list[float], runs: int) -> list[float]:
+    """Return the times of an operator in the last of so many runs, which two others warm up."""
+    return times[len(times) - len(times) // (runs + 2) * runs :]
 
 
 def _binding(session: onnxruntime.InferenceSession, model: Model) -> onnxruntime.IOBinding:
@@ -171,7 +226,27 @@ def _binding(session: onnxruntime.InferenceSession, model: Model) -> onnxruntime
             raise ModelError(
                 f"{model.name} has no sample for its input {value.name!r}: give --input {value.name}:SHAPE:DTYPE"
             )
-        binding.bind_cpu_input(value.name, model.inputs[value.name])
+        _bind(binding, value.name, model.inputs[value.name])
     for value in session.get_outputs():
         binding.bind_output(value.name)
     return binding
+
+
+def _bind(binding: onnxruntime.IOBinding, name: str, sample: NDArray[Any]) -> None:
+    if sample.dtype.name != "bfloat16":
+        binding.bind_cpu_input(name, sample)
+        return
+    # NumPy has no such type: the runtime is told what the bits are.
+    value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(sample.view(np.uint16), _BFLOAT16)
+    binding.bind_ortvalue_input(name, value)
+
+
+def _array(value: onnxruntime.OrtValue) -> NDArray[Any]:
+    """Return the values of an output; those of a type that NumPy lacks are read from memory, and lie on the CPU."""
+    if value.data_type() != _BFLOAT16_TENSOR:
+        return np.asarray(value.numpy())
+    shape = tuple(value.shape())
+    if 0 in shape:
+        return np.zeros(shape, np.float32)
+    bits = np.ctypeslib.as_array((ctypes.c_uint16 * math.prod(shape)).from_address(value.data_ptr()))
+    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(shape)

@@ -36,7 +36,7 @@ class TensorRtBackend:
         if all(refusals):
             without = "; latbench_tensorrt.build_engine builds engines here" if "rtx" in INSTALLED else ""
             raise PluginError(
-                f"backend 'tensorrt' needs a CUDA device to run engines{without}. {' '.join(refusals)} "
+                f"backend 'tensorrt' has no CUDA device that it runs engines on{without}. {' '.join(refusals)} "
                 "Update the NVIDIA driver, or use a machine with a supported GPU"
             )
         self._engines: dict[str, Engines] = {}

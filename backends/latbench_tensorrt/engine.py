@@ -97,10 +97,18 @@ class LoadedEngine:
 
     def kind(self, layer_name: str) -> str:
         """Return what a layer computes: ``"Conv+Relu"``, or the library's word where no ONNX node is known."""
-        layer = next((layer for layer in self.layers if layer.name == layer_name), None)
+        layer = self._layer(layer_name)
         if layer is None:
             return "other"
         return "+".join(layer.operators(self.operators)) or layer.type
+
+    def nodes(self, layer_name: str) -> tuple[str, ...]:
+        """Return the ONNX nodes that a layer computes, where they are known."""
+        layer = self._layer(layer_name)
+        return () if layer is None else layer.nodes
+
+    def _layer(self, name: str) -> Layer | None:
+        return next((layer for layer in self.layers if layer.name == name), None)
 
 
 def logged_layers(log: str) -> tuple[Layer, ...]:

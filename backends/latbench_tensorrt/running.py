@@ -117,7 +117,10 @@ class CompiledEngine:
             for _ in range(_PROFILED_RUNS):
                 self._enqueue(context)
                 self._stream.synchronize()
-        return [OperatorTime(self._loaded.kind(name), name, ms / _PROFILED_RUNS) for name, ms in milliseconds.items()]
+        return [
+            OperatorTime(self._loaded.kind(name), name, ms / _PROFILED_RUNS, nodes=self._loaded.nodes(name))
+            for name, ms in milliseconds.items()
+        ]
 
     def flags(self) -> list[str]:
         """Return the flags that apply to the engine.

@@ -23,7 +23,7 @@ from latbench_torch.variant import Variant
 class CpuBackend:
     """PyTorch on the CPU.
 
-    Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for) and
+    Options: ``memory_format=as_given|contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for) and
     ``compile=no|default``; the first value is the default.
     """
 
@@ -62,8 +62,9 @@ class CpuModule(PreparedModule):
 
     def run(self) -> float:
         """Run one inference and return its seconds."""
-        infer, inputs, now = self._infer, self._inputs, self._now
+        infer, now = self._infer, self._now
         with torch.inference_mode():
+            inputs = self._next_inputs()
             start = now()
             infer(*inputs)
             return (now() - start) * 1e-9

@@ -30,7 +30,7 @@ _LAUNCH_BOUND = 0.9
 class CudaBackend:
     """PyTorch on the current CUDA device.
 
-    Options: ``memory_format=contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
+    Options: ``memory_format=as_given|contiguous|channels_last``, ``autocast=no|yes`` (to the precision asked for),
     ``compile=no|default|reduce-overhead|max-autotune`` (the modes of ``torch.compile``) and ``graph=no|yes`` (capture
     one CUDA graph and launch that); the first value is the default. A profile uses all visible GPUs that are equal, and
     ``CUDA_VISIBLE_DEVICES`` chooses among them.
@@ -107,7 +107,6 @@ class CudaModule(PreparedModule):
         self._runs = self._waiting_runs = 0
         super().__init__(model, variant, device)
         self._graph = self._captured() if graph else None
-        self._launch = partial(self._infer, *self._inputs) if self._graph is None else self._graph.launch
 
     def run(self) -> float:
         """Run one inference to completion and return its seconds.
@@ -115,8 +114,9 @@ class CudaModule(PreparedModule):
         Raises:
             OutOfMemoryError: the GPU's memory does not hold it.
         """
-        launch, start, end = self._launch, self._start, self._end
+        start, end = self._start, self._end
         with _memory_error(self._name), self._math(), torch.inference_mode():
+            launch = self._graph.launch if self._graph else partial(self._infer, *self._next_inputs())
             start.record()
             begin = time.perf_counter()
             launch()
@@ -152,7 +152,8 @@ class CudaModule(PreparedModule):
         with _memory_error(self._name):
             self._call()
             torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - self._before) / 2**20
+        inputs = sum(x.untyped_storage().nbytes() for x in self._inputs)  # of which there are two samples
+        return (torch.cuda.max_memory_allocated() - self._before - inputs) / 2**20
 
     def _captured(self) -> Graph:
         try:
@@ -173,7 +174,7 @@ class CudaModule(PreparedModule):
     def __exit__(self, *error: Any) -> None:
         """Free the module and its graph."""
         super().__exit__(*error)
-        del self._launch, self._graph
+        del self._graph
 
 
 class _Availability:

@@ -114,7 +114,7 @@ def poll(job: Job, device: Device) -> Callable[[], float]:
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{str(device.facts['uuid']).removeprefix('GPU-')}")
+    handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{device.unit.removeprefix('GPU-')}")
     return lambda: float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1e3
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,6 +27,7 @@ COMMANDS = (
     "search",
     "measure",
     "compare-runs",
+    "diff",
     "plugins",
     "spaces",
     "export",
@@ -41,8 +45,8 @@ class _Commands(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, **settings: Any) -> NoReturn:  # type: ignore[override]
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
-        with _explained(as_json="--json" in arguments):
-            code = super().main(arguments, **{**settings, "standalone_mode": False})
+        with _explained(as_json="--json" in arguments or "json" in _formats(arguments)):
+            code = super().main(arguments, **{"prog_name": "latbench", **settings, "standalone_mode": False})
             sys.stdout.flush()
         sys.exit(code)
 
@@ -51,9 +55,17 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             err.print(
-                "stopped: what is already in a store or a folder is kept, and profile and search continue from it"
+                "stopped: what a store, a folder or a file holds is kept, and profile and search continue from it"
             )
             raise typer.Exit(_INTERRUPTED) from None
+
+
+def _formats(arguments: Sequence[str]) -> list[str]:
+    """Return what is asked for as ``--format X`` or ``--format=X``; an error has the form of the result."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        after if text == "--format" else text.removeprefix("--format=") for text, after in pairs if "--format" in text
+    ]
 
 
 @contextmanager
@@ -86,12 +98,20 @@ def _drop_output() -> None:
         sys.stdout = None
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        import latbench
-
-        out.print(f"latbench {latbench.__version__}")
-        raise typer.Exit
+def _versions() -> dict[str, Any]:
+    """Return the versions of latbench, of Python, and of what is installed of the packages that latbench may use."""
+    packages = {}
+    for requirement in sorted(metadata.requires("latbench") or []):
+        name = re.match(r"[\w.-]+", requirement)
+        if name and "dev" not in requirement.partition(";")[2]:
+            with suppress(metadata.PackageNotFoundError):
+                packages[name[0]] = metadata.version(name[0])
+    return {
+        "latbench": metadata.version("latbench"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": packages,
+    }
 
 
 app = typer.Typer(
@@ -99,17 +119,35 @@ app = typer.Typer(
     cls=_Commands,
     rich_markup_mode=None,  # reflows paragraphs, and reads no markup in them
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _latbench(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --version: also those of Python and of the libraries, as JSON.")
     ] = False,
 ) -> None:
-    """Measure, predict and search the latency of neural architectures on any hardware."""
+    """Measure, predict and search the latency of neural architectures on any hardware.
+
+    \b
+    Examples:
+      latbench measure net.onnx
+      latbench measure --help
+      latbench --version --json
+      latbench --install-completion
+    """
+    if version:
+        if as_json:
+            print_json(_versions())
+        else:
+            out.print(f"latbench {metadata.version('latbench')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UsageError("no command is named: see 'latbench --help'")
 
 
 def _add_command(name: str, module: str, *, hidden: bool = False) -> None:
@@ -127,4 +165,11 @@ def main() -> None:
     """Run the command line: exit code 0, 2 on the user's mistake, 1 on a failure, 130 on Ctrl-C."""
     # module:attribute may name a module in the current folder, as with python -m.
     sys.path.insert(0, os.getcwd())
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            # Everything is closed; taking torch down takes a second, and many on a busy machine.
+            _drop_output()
+            os._exit(_INTERRUPTED)
+        raise

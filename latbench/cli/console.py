@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latbench.errors import without_colours
+
 _UNBOUNDED = 1_000_000
 """Columns of a pipe or a file: it has no width, and its reader expects one item a line."""
 
@@ -39,20 +41,48 @@ def print_error(message: object) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print the one JSON document of a command; what is not finite becomes null, as JSON has no NaN."""
-    print(json.dumps(_finite(document), indent=2))
+    """Print the one JSON document of a command: null for what is not finite, and no text with a terminal's colours."""
+    print(json.dumps(_plain(document), indent=2))
 
 
 def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None, numbers: bool = True
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+    numbers: bool = True,
+    spare: Sequence[str] = (),
 ) -> None:
     """Print a table, one row a line; where a terminal is too narrow even for folded heads, one cell a line.
 
     In a table of numbers, the first column is cut to the room that they leave; otherwise, the last one is folded.
+
+    Args:
+        columns: their heads.
+        rows: a text for each column.
+        title: above it.
+        numbers: whether all but the first column are numbers.
+        spare: columns that a narrow terminal may leave out, the first ones first.
     """
     if title is not None:
         out.print(title, style="italic")
     rows = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
+    there = [column for column in spare if column in columns]
+    for count in range(len(there) + 1):
+        kept = [index for index, column in enumerate(columns) if column not in there[:count]]
+        heads, cells = [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
+        if fitting := _fitting(heads, cells, numbers=numbers):
+            _print_lines(heads, cells, *fitting, numbers=numbers)
+            if count:
+                out.print(f"left out on this terminal: {', '.join(there[:count])}")
+            return
+    _print_blocks(columns, rows, numbers=numbers)
+
+
+def _fitting(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool
+) -> tuple[Sequence[int], int] | None:
+    """Return the widths of columns and the gap between them that fit the terminal; None where it is too narrow."""
     flexible = 0 if numbers else len(columns) - 1
     cells = list(zip(*rows, strict=True)) or [()] * len(columns)
     for heads, gap in (([[column] for column in columns], 2), ([column.split() for column in columns], 1)):
@@ -60,9 +90,8 @@ def print_table(
         room = out.width - sum(widths) - gap * (len(columns) - 1) + widths[flexible]
         if room >= min(widths[flexible], _LEAST):
             widths[flexible] = min(widths[flexible], room)
-            _print_lines(columns, rows, widths, gap, numbers=numbers)
-            return
-    _print_blocks(columns, rows, numbers=numbers)
+            return widths, gap
+    return None
 
 
 def _print_lines(
@@ -95,9 +124,11 @@ def _cut(text: str, width: int) -> Text:
     return cut
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return without_colours(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
 
+from latbench import plugins
 from latbench.errors import UsageError
 from latbench.space import SearchSpace, SpaceSpec
 
@@ -20,11 +22,38 @@ def positive(value: float) -> float:
     return value
 
 
-SpaceName = Annotated[str, typer.Option("--space", help="Search space; see 'latbench spaces'.")]
+def completed(kind: plugins.Kind) -> Callable[[str], list[str]]:
+    """Return what completes the start of a plug-in's name in a shell."""
+
+    def names(incomplete: str) -> list[str]:
+        return [name for name in plugins.names(kind) if name.startswith(incomplete)]
+
+    return names
+
+
+SpaceName = Annotated[
+    str,
+    typer.Option("--space", autocompletion=completed(plugins.SPACES), help="Search space; see 'latbench spaces'."),
+]
 SpaceOptions = Annotated[
     list[str] | None, typer.Option("--space-option", "-S", help="A space's configuration, such as cells=5; repeatable.")
 ]
-BackendName = Annotated[str, typer.Option("--backend", help="Backend name or module:Class; see 'latbench plugins'.")]
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        autocompletion=completed(plugins.BACKENDS),
+        help="Backend name or module:Class; see 'latbench plugins'.",
+    ),
+]
+BackendNames = Annotated[
+    list[str],
+    typer.Option(
+        "--backend",
+        autocompletion=completed(plugins.BACKENDS),
+        help="Backend name or module:Class; comma-separated or repeatable.",
+    ),
+]
 BackendOptions = Annotated[
     list[str] | None, typer.Option("--option", "-O", help="A backend's own option as key=value; repeatable.")
 ]
@@ -68,6 +97,22 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, str]:
             raise UsageError(f"{flag} {text!r} is not key=value: write {flag} {key or 'KEY'}={value or 'VALUE'}")
         result[key] = value
     return result
+
+
+def names(texts: Sequence[str], flag: str) -> list[str]:
+    """Read what is repeated, comma-separated or both: each once."""
+    found = list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
+    if texts and not found:
+        raise UsageError(f"{flag} {','.join(texts)!r} names nothing: write for example {flag} A,B")
+    return found
+
+
+def numbers(texts: Sequence[str], flag: str) -> list[int]:
+    """Read positive numbers that are repeated, comma-separated or both: each once."""
+    found = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if not found or not all(name.isdecimal() and int(name) > 0 for name in found):
+        raise UsageError(f"{flag} {','.join(texts)!r} is not a list of positive numbers: write for example {flag} 1,2")
+    return list(dict.fromkeys(map(int, found)))
 
 
 def literals(options: list[str] | None, flag: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 from latbench.cli import options as opt
 from latbench.cli.console import out, print_json
 from latbench.errors import ParseError, UsageError
+from latbench.records.figures import figures
 from latbench.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -59,8 +60,8 @@ def run(
         print_json({"unit": trained.unit, "predictions": _rows(list(texts.values()), values, deviations)})
         return
     for row in _rows(list(texts.values()), values, deviations):
-        spread = f" ± {row['std']:.4f}" if std else ""
-        out.print(f"{row['value']:.4f}{spread} {trained.unit}  {row['architecture']}")
+        spread = f" ± {figures(row['std'])}" if std else ""
+        out.print(f"{figures(row['value'])}{spread} {trained.unit}  {row['architecture']}")
 
 
 def _rows(

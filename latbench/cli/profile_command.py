@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.table import Column
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json
-from latbench.measure.workloads import FALLBACK
+from latbench.cli.progress import Bars
+from latbench.errors import UsageError
+from latbench.executor import Executor
 from latbench.profiling import Summary
 from latbench.profiling.progress import Progress
 
@@ -56,6 +57,12 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
+    host: Annotated[
+        str | None, typer.Option(help="Measure on another machine, over ssh: user@board, or a name of ~/.ssh/config.")
+    ] = None,
+    host_python: Annotated[
+        str | None, typer.Option(help="The Python there that has latbench; python3 unless given.")
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Start no session after this time, such as 30m or 2h.")] = None,
     seed: opt.Seed = 0,
     timeout: opt.Timeout = 120.0,
@@ -70,6 +77,9 @@ def run(
     counts whatever else the device does, and takes about 20 seconds an architecture with windows of 5s. Memory is what
     the runtime says that a model holds, or what the process grows by.
 
+    With --host, sessions run on another machine that has the same latbench, its backend, and a login without a
+    password; the store stays here. A connection that is lost is made again, and costs what was in flight.
+
     \b
     Examples:
       latbench profile --space darts --backend onnxruntime --samples 200 --store runs/ort.db
@@ -77,19 +87,20 @@ def run(
       latbench profile --space nasbench201 --backend cuda --batch 64 --samples 1000 --store runs/cuda.db
       latbench profile --space nasbench201 --backend cuda --meter power --samples 300 --store runs/cuda.db
       latbench profile --samples 200 --quantity latency,memory --store runs/ort.db
+      latbench profile --samples 200 --host pi@board --host-python venv/bin/python --store runs/board.db
     """
     from latbench.backend import CompileOptions
     from latbench.measure.settings import Settings
     from latbench.profiling import profile_space
 
     settings = Settings(half_width=half_width, max_rounds=max_rounds, cache=cache, verify=verify)
-    with _drawing(disable=as_json) as draw:
+    with _executor(host, host_python, timeout) as executor, _drawing(disable=as_json) as draw:
         summary = profile_space(
             opt.space_from(space, space_option),
             backend,
             store,
             samples=samples,
-            quantities=_names(quantity or ["latency"]),
+            quantities=opt.names(quantity or ["latency"], "--quantity"),
             seed=seed,
             options=CompileOptions(precision, threads, opt.pairs(option, "--option")),
             settings=settings,
@@ -101,6 +112,7 @@ def run(
             retry_failed=retry_failed,
             budget_seconds=opt.seconds(budget),
             timeout=timeout,
+            executor=executor,
             on_progress=draw,
         )
     if as_json:
@@ -114,9 +126,15 @@ def run(
         _print(further)
 
 
-def _names(texts: list[str]) -> list[str]:
-    """Read what is repeated, comma-separated or both."""
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+def _executor(host: str | None, python: str | None, timeout: float) -> AbstractContextManager[Executor | None]:
+    """Return where sessions run; None is this machine."""
+    if host is None:
+        if python is not None:
+            raise UsageError(f"--host-python {python} names a Python of another machine: give --host, or leave it out")
+        return nullcontext()
+    from latbench.measure.workers.ssh import SshExecutor
+
+    return SshExecutor(host, python=python or "python3", timeout=timeout)
 
 
 @contextmanager
@@ -124,7 +142,7 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that draws progress; it draws nothing before its first call, so a mistake has no bar."""
     # On a narrow terminal the note takes a second line; no number is cut short.
     whole = Column(no_wrap=True)
-    bar = Bar(
+    bar = Bars(
         TextColumn("{task.description}"),
         BarColumn(bar_width=10),
         MofNCompleteColumn(table_column=whole),
@@ -147,19 +165,9 @@ def _drawing(*, disable: bool) -> Iterator[Callable[[Progress], None]]:
                 told.add(note)
                 err.print(f"note: {note}")
             line = lines[progress.quantity]
-            bar.update(line, completed=progress.done, total=progress.total, note=_note(progress))
+            bar.update(line, completed=progress.done, total=progress.total, note=progress.note)
 
         yield draw
-
-
-def _note(progress: Progress) -> str:
-    parts = [f"{progress.per_hour:,.0f}/h"] if progress.measured else []
-    parts += [f"{count} {flag}" for flag, count in sorted(progress.flags.items()) if flag != FALLBACK]
-    parts += [progress.fallbacks] if progress.fallbacks else []
-    parts += [f"{progress.failures} failed"] if progress.failures else []
-    floor = progress.noise_floor
-    parts += [f"floor {floor.mape:.2%}"] if floor is not None and floor.mape is not None else []
-    return ", ".join(parts)
 
 
 def _print(summary: Summary) -> None:

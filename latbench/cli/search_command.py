@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_error, print_json, print_table
+from latbench.cli.progress import Bars
 from latbench.errors import UsageError
 from latbench.plugins import STRATEGIES, TASKS, configure, load
+from latbench.records.figures import figures
 
 if TYPE_CHECKING:
     from latbench.prediction.trained import TrainedPredictor
@@ -126,12 +128,12 @@ def _batch_size(strategy: str, batch_size: int) -> dict[str, int]:
     return {"batch_size": batch_size} if "batch_size" in parameters else {}
 
 
-def _bars(quiet: bool) -> Progress:
+def _bars(quiet: bool) -> Bars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err, disable=quiet)
+    return Bars(*columns, console=err, disable=quiet)
 
 
-def _drawn_on(bars: Progress) -> Callable[[Step], None]:
+def _drawn_on(bars: Bars) -> Callable[[Step], None]:
     """Return a function that draws the steps of a campaign, a line for each search and each training."""
     lines: dict[tuple[str, str], TaskID] = {}
 
@@ -150,10 +152,10 @@ def _print(rows: Sequence[Verification], unit: str, metric: Metric) -> None:
         (
             row.name,
             format(row.accuracy, metric.form),
-            "-" if row.asked is None else f"{row.asked:.4f}",
-            f"{row.predicted:.4f}",
-            "-" if row.measured is None else f"{row.measured:.4f}",
-            "-" if row.measured is None else f"{row.low:.4f} - {row.high:.4f}",
+            figures(row.asked),
+            figures(row.predicted),
+            figures(row.measured),
+            "-" if row.measured is None else f"{figures(row.low)} - {figures(row.high)}",
         )
         for row in rows
     ]

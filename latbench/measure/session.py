@@ -5,6 +5,7 @@ It runs in the calling process; `latbench.measure.workers` puts it into one of i
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from latbench.backend import Backend, CompileOptions, Device, Fact, HasState, device_of
+from latbench.backend import Backend, CompileOptions, Device, Fact, HasPrecision, HasState, device_of
 from latbench.devices.host import check_threads, host_facts, host_state
-from latbench.errors import CounterError, MeasurementError, OutOfMemoryError, UsageError, reason
+from latbench.errors import CounterError, OutOfMemoryError, UsageError, reason
 from latbench.executor import Notify
+from latbench.measure.compiling import Compile, compiled_from_either, verified
 from latbench.measure.quantity import Quantity
 from latbench.measure.settings import Settings
-from latbench.measure.verify import verify_outputs
+from latbench.measure.warming import warm_up
 from latbench.measure.workloads import FALLBACK, CompiledWorkload, Workload
+from latbench.model.inputs import SampleNote
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.subjects import Failure
 
@@ -159,11 +162,15 @@ class Session:
                     with self.recorded(workload):
                         compiled.append(self._compile(index, workload, stack))
             with self.timed("verify"):
-                compiled = self._verified(compiled)
+                compiled = self._verified(compiled, stack)
             self._notify("compiled", -1)
             with self.timed("warm up"):
                 compiled = [c for c in compiled if self._warmed_up(c)]
             yield compiled
+
+    def still_timing(self) -> None:
+        """Say that the runs go on, so that nobody takes a slow model for one that hangs."""
+        self._notify("running", -1)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -194,20 +201,31 @@ class Session:
         start = time.perf_counter()
         with _overheard() as warned:
             model = workload.build()
-            compiled = stack.enter_context(self.backend.compile(model, self.options))
+            compiled = compiled_from_either(model, self._compiler(stack))
         compile_ms = (time.perf_counter() - start) * 1e3 - model.build_ms
-        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=_flags(warned))
+        flags = _flags(warned)
+        return CompiledWorkload(index, workload, model, compiled, compile_ms, flags=flags, on_wall=workload.on_wall)
 
-    def _verified(self, compiled: list[CompiledWorkload]) -> list[CompiledWorkload]:
+    def _compiler(self, stack: ExitStack) -> Compile:
+        """Return what compiles a model and frees it at the end of the session."""
+        return lambda model: stack.enter_context(self.backend.compile(model, self.options))
+
+    def _verified(self, compiled: list[CompiledWorkload], stack: ExitStack) -> list[CompiledWorkload]:
         """Drop models that compute something else; where one of a sample does, all are checked."""
 
         def correct(each: CompiledWorkload) -> bool:
+            self._notify("verifying", each.index)
             with self.recorded(each.workload):
-                verify_outputs(each.compiled, each.model, self.options.precision)
+                precision = _precision(self.options, each)
+                notes = verified(each, self._compiler(stack), precision)
+                if self.options.precision == CompileOptions().precision and precision != each.model.precision:
+                    notes += (f"{each.model.name} is {each.model.precision}, and {self.backend.name} runs {precision}",)
+                for note in notes:
+                    warnings.warn(note, SampleNote, stacklevel=2)
                 return True
             return False
 
-        checkable = [c for c in compiled if c.model.has_module]
+        checkable = [c for c in compiled if c.model.has_module or self.settings.verify == "all"]
         if self.settings.verify == "none" or not checkable:
             return compiled
         if self.settings.verify == "sample":
@@ -222,12 +240,7 @@ class Session:
         """Run for a while, and check that the clock moves."""
         self._notify("warming", each.index)
         with self.recorded(each.workload):
-            seconds = [each.compiled.run() for _ in range(3)]
-            while sum(seconds) * 1e3 < self.settings.warmup_ms:
-                seconds.append(each.compiled.run())
-                if sum(seconds) <= 0:
-                    clock = each.compiled.clock
-                    raise MeasurementError(f"runs of {each.workload.subject} take no time on the clock {clock!r}")
+            warm_up(each, self.settings.warmup_ms)
             return True
         return False
 
@@ -245,6 +258,8 @@ def _overheard() -> Iterator[set[type[Warning]]]:
 
 
 def _flags(warned: set[type[Warning]]) -> tuple[str, ...]:
+    if "latbench.onnx_export" not in sys.modules:  # which imports torch, and a file needs neither
+        return ()
     from latbench.onnx_export import FallbackWarning
 
     return (FALLBACK,) if FallbackWarning in warned else ()
@@ -266,15 +281,22 @@ def _conditions(session: Session, quantity: Quantity, each: CompiledWorkload) ->
     return Conditions(
         quantity=quantity.name,
         unit=quantity.unit,
-        clock=each.compiled.clock,
+        clock=each.clock,
         cache=session.settings.cache,
         backend=session.backend.name,
         device=replace(device, facts={**host_facts(), **device.facts}),
-        precision=options.precision,
+        precision=_precision(options, each),
         threads=options.threads,
-        batch=next((value.shape[0] for value in each.model.inputs.values() if value.ndim), 1),
+        batch=each.model.batch,
         options=dict(options.options),
     )
+
+
+def _precision(options: CompileOptions, each: CompiledWorkload) -> str:
+    """Return what a compiled model computes in. Without another word, that is what the model was given in."""
+    if isinstance(each.compiled, HasPrecision):
+        return each.compiled.precision()
+    return each.model.precision if options.precision == CompileOptions().precision else options.precision
 
 
 def _device_state(backend: Backend) -> Mapping[str, Fact]:

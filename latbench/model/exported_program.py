@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -46,14 +45,17 @@ class ProgramFile:
 
     program: ExportedProgram
     inputs: tuple[DeclaredInput, ...]
-    samples: dict[str, NDArray[Any]]
+    samples: dict[str, Tensor]
     positional: int
 
     def module(self) -> nn.Module:
-        """Build the module; it takes all inputs by position. An exported program has its mode built in: no eval()."""
-        module = self.program.module()
-        keywords = [value.name for value in self.inputs[self.positional :]]
-        return _ByPosition(module, self.positional, keywords) if keywords else module
+        """Build the module. An exported program has its mode built in: no eval()."""
+        return self.program.module()
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The inputs that go by keyword."""
+        return tuple(value.name for value in self.inputs[self.positional :])
 
 
 def read_program(path: Path) -> ProgramFile:
@@ -74,29 +76,15 @@ def read_program(path: Path) -> ProgramFile:
     if not values or len(values) != len(names) or not all(isinstance(value, Tensor) for value in values):
         raise ModelError(f"{path} takes more than tensors: export a module whose arguments are tensors")
     declared = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    try:
-        samples = {name: value.numpy(force=True) for name, value in zip(names, values, strict=True)}
-    except TypeError as error:  # NumPy has no bfloat16
-        raise ModelError(f"{path} takes a type that NumPy lacks: export it for float32 inputs") from error
-    inputs = tuple(
-        DeclaredInput(
-            name,
-            tuple(size if isinstance(size, int) else None for size in declared[name].shape),
-            samples[name].dtype.name,
-        )
-        for name in samples
-    )
+    samples = dict(zip(names, values, strict=True))
+    inputs = tuple(_declared(name, declared[name].shape, sample.dtype) for name, sample in samples.items())
     return ProgramFile(program, inputs, samples, len(positional))
 
 
-class _ByPosition(nn.Module):
-    def __init__(self, module: nn.Module, positional: int, keywords: list[str]) -> None:
-        super().__init__()
-        self.module, self.positional, self.keywords = module, positional, keywords
-
-    def forward(self, *values: Any) -> Any:
-        keywords = dict(zip(self.keywords, values[self.positional :], strict=True))
-        return self.module(*values[: self.positional], **keywords)
+def _declared(name: str, shape: Sequence[Any], dtype: torch.dtype) -> DeclaredInput:
+    sizes = tuple(size if isinstance(size, int) else None for size in shape)
+    symbol = str(shape[0]) if sizes and sizes[0] is None else ""
+    return DeclaredInput(name, sizes, str(dtype).removeprefix("torch."), symbol)
 
 
 def _load(path: Path) -> ExportedProgram:

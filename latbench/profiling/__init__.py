@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 
 from latbench.backend import Backend, CompileOptions
 from latbench.errors import LatbenchError, MeasurementError, UsageError
-from latbench.executor import Executor, Place
+from latbench.executor import Executor, Place, PlaceLostError, SessionDiedError
 from latbench.measure.energy.windows import EnergySettings
 from latbench.measure.quantities import QUANTITIES
 from latbench.measure.quantities.energy import EnergyQuantity
@@ -25,10 +28,14 @@ from latbench.measure.workers.structure import StructureRequest
 from latbench.profiling.passes import Pass
 from latbench.profiling.plan import Stretch, plan
 from latbench.profiling.progress import Progress
+from latbench.progress import told
 from latbench.records.noise_floor import NoiseFloor, noise_floor
+from latbench.records.structure import Structure
 from latbench.records.subjects import Failure, Subject, references
 from latbench.space import HasOperations, HasParts, SearchSpace, SpaceSpec
 from latbench.store import Identity, Store
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ def profile_space(
     budget_seconds: float | None = None,
     timeout: float = 120.0,
     executor: Executor | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Measure `samples` distinct architectures, and some of them again, and keep every value in `store`.
 
@@ -104,7 +111,7 @@ def profile_space(
         budget_seconds: start no session after so long, counted from the first one; None measures all.
         timeout: seconds that one model may take to compile.
         executor: where sessions run; None runs them in processes of this machine, at all equal devices of the backend.
-        on_progress: called after each session.
+        on_progress: called after each session; unless given, a notebook shows it, or the log ``latbench`` has it.
 
     Raises:
         UsageError: there is nothing to measure, the space does not have the operations or parts, the store belongs to
@@ -123,19 +130,22 @@ def profile_space(
     spec, name = SpaceSpec.of(space), backend_name(backend)
     identity = Identity(spec, name, options.precision, options.threads, batch, settings.cache, dict(options.options))
     with ExitStack() as stack:
+        tell = stack.enter_context(told(_log))
         running = stack.enter_context(LocalExecutor(timeout)) if executor is None else executor
         # A mistake must not leave a store behind, nor come to light after hours.
         places = _equal_places(running, PlacesRequest(name, options, settings, wanted))
         stretches = plan(space, samples, seed, with_operations=with_operations, with_parts=with_parts)
-        structure = running.start(StructureRequest(spec, batch, with_operations), places[0]).result()
+        # Found while the first session compiles: only a store that holds something has to be compared with it before.
+        structure = running.start(StructureRequest(spec, batch, with_operations), places[0])
         deadline = time.monotonic() + (math.inf if budget_seconds is None else budget_seconds)
         summaries: dict[str, Summary] = {}
         for quantity in wanted:
             with Store(store, identity, quantity=quantity.name) as opened:
                 request = SessionRequest("", name, options, settings, spec, batch, seed, (), quantity)
                 try:
-                    if structure is not None:
-                        opened.check_structure(structure)
+                    check = cache(partial(_check_structure, opened, structure))
+                    if not opened.is_empty:
+                        check()
                     if retry_failed:
                         opened.retry_failures()
                     progress = Pass(
@@ -145,7 +155,8 @@ def profile_space(
                         places=places,
                         references=references(space),
                         deadline=deadline,
-                        on_progress=on_progress,
+                        before_keeping=check,
+                        on_progress=on_progress or (lambda progress: tell(str(progress))),
                     ).run(stretches)
                 except LatbenchError:
                     opened.discard_if_empty()
@@ -186,6 +197,21 @@ def _equal_places(executor: Executor, request: PlacesRequest) -> list[Place]:
     if not places:
         raise MeasurementError(f"the executor has no place for {request.backend!r}: check that its machines answer")
     return [place for place in places if not place.device.differences(places[0].device)]
+
+
+def _check_structure(store: Store, found: Future[Structure | None]) -> None:
+    """Compare the space with the one that a store was made with; one that cannot be built fails where it is measured.
+
+    Raises:
+        StoreError: the space has been edited since.
+        MeasurementError: the process that built its reference architectures died.
+    """
+    try:
+        structure = found.result()
+    except (SessionDiedError, PlaceLostError) as death:
+        raise MeasurementError(f"the reference architectures cannot be built: {death}") from death
+    if structure is not None:
+        store.check_structure(structure)
 
 
 def _without(stretches: Sequence[Stretch], failures: Sequence[Failure]) -> list[Stretch]:

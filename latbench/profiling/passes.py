@@ -56,6 +56,7 @@ class Pass:
         places: where sessions run; their devices are equal.
         references: the fixed architectures that every session measures too.
         deadline: of the monotonic clock; no session starts after it.
+        before_keeping: called before anything is written, every time; what it raises ends the run.
         on_progress: called after each session.
     """
 
@@ -68,12 +69,13 @@ class Pass:
         places: Sequence[Place],
         references: Sequence[Subject],
         deadline: float,
+        before_keeping: Callable[[], None],
         on_progress: Callable[[Progress], None],
     ) -> None:
         self.store, self.request, self.references = store, request, tuple(references)
         self.executor, self.places = executor, list(places)
         self.riding = self.references if request.quantity.with_references else ()
-        self.deadline, self.on_progress = deadline, on_progress
+        self.deadline, self.before_keeping, self.on_progress = deadline, before_keeping, on_progress
         self.started = time.monotonic()
         self.between_sessions = BetweenSessions()
         self.reference_deaths = 0
@@ -233,6 +235,7 @@ class Pass:
         _check_references(result)
 
     def _keep(self, result: SessionResult) -> None:
+        self.before_keeping()
         seconds = dict(result.seconds)
         with timed(seconds, "store"):
             if result.conditions is not None:

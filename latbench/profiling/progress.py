@@ -53,6 +53,20 @@ class Progress:
         count = self.flags[FALLBACK]
         return f"{count} by torch.onnx.export: {self.fallback_seconds / count:.2g} s a network" if count else ""
 
+    @property
+    def note(self) -> str:
+        """What is worth knowing of this run so far: ``"43,411/h, 9 drift, floor 0.31%"``."""
+        parts = [f"{self.per_hour:,.0f}/h"] if self.measured else []
+        parts += [f"{count} {flag}" for flag, count in sorted(self.flags.items()) if flag != FALLBACK]
+        parts += [self.fallbacks] if self.fallbacks else []
+        parts += [f"{self.failures} failed"] if self.failures else []
+        floor = self.noise_floor
+        parts += [f"floor {floor.mape:.2%}"] if floor is not None and floor.mape is not None else []
+        return ", ".join(parts)
+
+    def __str__(self) -> str:
+        return ", ".join(filter(None, (f"measuring {self.quantity} {self.done}/{self.total}", self.note)))
+
     def after(self, result: SessionResult, seconds: float) -> Progress:
         """Return the progress after a session, `seconds` after the pass began."""
         new = [m for m in result.measurements if m.kind != "reference"]

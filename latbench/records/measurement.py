@@ -25,9 +25,9 @@ class Conditions:
         cache: ``"warm"`` or ``"cold"``: whether a throw-away run precedes the timed ones of a visit.
         backend: the plug-in's name.
         device: the device with its facts, library versions among them.
-        precision: numeric precision of the compiled model.
+        precision: what the compiled model computes in.
         threads: threads of one inference.
-        batch: inputs of one inference.
+        batch: inputs of one inference; None where nobody says which dimension of its samples is the batch.
         options: the backend's own options.
         protocol: version of the measuring protocol; 2: the fastest of six runs a visit (of four in 1).
     """
@@ -40,7 +40,7 @@ class Conditions:
     device: Device
     precision: str
     threads: int
-    batch: int
+    batch: int | None
     options: Mapping[str, str] = field(default_factory=dict)
     protocol: int = 2
 

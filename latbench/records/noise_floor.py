@@ -65,6 +65,10 @@ def noise_floor(duplicates: NDArray[np.float64]) -> NoiseFloor:
         return NoiseFloor(len(pairs), reason=f"{len(pairs)} blind duplicates, at least {MINIMUM_PAIRS} are needed")
     if not (pairs > 0).all():
         return NoiseFloor(len(pairs), reason="a blind duplicate is not positive")
+    equal = int((pairs[:, 0] == pairs[:, 1]).sum())
+    if 2 * equal >= len(pairs):
+        # Measurements differ: such pairs are one value written twice, or rounded more coarsely than they differ.
+        return NoiseFloor(len(pairs), reason=f"{equal} of {len(pairs)} blind duplicates are equal to the last digit")
     difference = np.abs(np.log(pairs[:, 0] / pairs[:, 1])) / math.sqrt(2)
     return NoiseFloor(
         len(pairs),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latbench.errors import DataError, UsageError, did_you_mean
 from latbench.predictor import Context, Cost, Source
 from latbench.records.measurement import Conditions, Measurement
-from latbench.space import Architecture, HasOperations, SearchSpace, SpaceSpec, Term
+from latbench.space import Architecture, HasGraph, HasOperations, SearchSpace, SpaceSpec, Term
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Profile:
         Raises:
             DataError: a source differs in one of these, or holds no architecture.
         """
-        return Context(tuple(self.space.columns), self._costs(), tuple(map(self._source, sources)))
+        graphs = tuple(self.space.graphs()) if isinstance(self.space, HasGraph) else ()
+        return Context(tuple(self.space.columns), self._costs(), tuple(map(self._source, sources)), graphs)
 
     def _costs(self) -> tuple[Cost, ...] | None:
         """Return the operator table by columns; None where the space has no operations, or one was not measured."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from latbench.errors import ParseError
-from latbench.model import Model
+from latbench.model import Model, evaluated
 from latbench.records.measurement import SubjectKind
 from latbench.space import Architecture, HasOperations, HasParts, SearchSpace, SpaceSpec
 
@@ -48,7 +48,7 @@ def operations(space: SearchSpace) -> tuple[str, ...]:
 def architecture_model(space: SearchSpace, architecture: Architecture, *, batch: int = 1) -> Model:
     """Return an architecture with its sample inputs."""
     inputs = space.inputs(architecture, batch=batch)
-    return Model(str(architecture), inputs, module=lambda: space.build(architecture).eval())
+    return Model(str(architecture), inputs, module=lambda: evaluated(space.build(architecture)), batch=batch)
 
 
 def subject_model(space: SearchSpace, subject: Subject, *, batch: int = 1) -> Model:
@@ -60,7 +60,9 @@ def subject_model(space: SearchSpace, subject: Subject, *, batch: int = 1) -> Mo
     if subject.kind == "operation":
         if not isinstance(space, HasOperations):
             raise ParseError(f"{SpaceSpec.of(space)} has no operations: measure its architectures alone")
-        return space.operation(subject.text, batch=batch)
+        model = space.operation(subject.text, batch=batch)
+        model.batch = batch
+        return model
     if subject.kind == "part":
         return _part(space, subject.text, batch)
     return architecture_model(space, space.parse(subject.text), batch=batch)
@@ -72,4 +74,5 @@ def _part(space: SearchSpace, text: str, batch: int) -> Model:
     parts = space.parts(architecture) if isinstance(space, HasParts) else {}
     if name not in parts:
         raise ParseError(f"no part {name!r} of {whole}: it has {', '.join(parts) or 'none'}")
-    return Model(text, space.inputs(architecture, batch=batch), module=parts[name].eval)
+    inputs = space.inputs(architecture, batch=batch)
+    return Model(text, inputs, module=lambda: evaluated(parts[name]), batch=batch)

@@ -13,8 +13,12 @@ from latbench.errors import DataError
 from latbench.measure.estimate import Z_95
 
 Verdict = Literal["SAME", "FASTER", "SLOWER", "LESS", "MORE", "UNCLEAR"]
-TOLERANCE = 0.02
-"""About what two careful runs on a quiet machine can tell apart."""
+WORSE = ("SLOWER", "MORE")
+"""Verdicts that say that B takes more."""
+BUSY = "busy"
+"""Flag of a value from a core that other processes used meanwhile."""
+TOLERANCE = 0.01
+"""Half of what two careful runs on a quiet machine can tell apart: a true difference of 2% lies clearly beyond it."""
 
 
 @dataclass(frozen=True, slots=True)

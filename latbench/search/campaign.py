@@ -228,7 +228,7 @@ def _measure(predictor: TrainedPredictor, architectures: Sequence[Architecture])
         conditions.backend,
         options=_options(predictor),
         settings=Settings(verify="all", cache="cold" if conditions.cache == "cold" else "warm"),
-        batch=conditions.batch,
+        batch=conditions.batch or 1,
         quantity=quantity_like(conditions),
         like=conditions,
     )

@@ -34,6 +34,9 @@ _COLUMNS = (
 )
 """Fields of a measurement that are columns of the same name."""
 
+_WORK = ("measurement", "failure", "claim")
+"""Tables that hold what was measured, what could not be, and what is being measured."""
+
 _WHERE = "WHERE quantity = ? AND kind = ? AND subject = ? AND replicate = ?"
 
 
@@ -70,13 +73,15 @@ class Store:
     ) -> None:
         self._file.close()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been measured, and no process is measuring."""
+        return not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in _WORK)
+
     def discard_if_empty(self) -> None:
         """Remove the file if it holds nothing and no process is measuring: a mistake must not leave a store behind."""
-        tables = ("measurement", "failure", "claim")
         with suppress(StoreError):  # another process was faster, and the user must read of the mistake itself
-            self._file.remove_if(
-                lambda: not any(self._file.query(f"SELECT 1 FROM {table}").fetchone() for table in tables)
-            )
+            self._file.remove_if(lambda: self.is_empty)
 
     @property
     def quantities(self) -> tuple[str, ...]:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latbench.errors import DataError, LatbenchError, reason
 from latbench.records.measurement import Conditions, Measurement
 from latbench.records.profile import Profile
 from latbench.space import SpaceSpec
 from latbench.store import Identity
-from latbench.tables.file import row_name
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from latbench.tables.file import Table
 
 _AS_JSON = ("space", "device", "options", "environment")
-_NUMBERS = {"int": "int64", "float": "double", "float | None": "double"}
+_NUMBERS = {"int": "int64", "int | None": "int64", "float": "double", "float | None": "double"}
 
 TYPES = {"space": "string"} | {
     field.name: _NUMBERS.get(str(field.type), "string")
@@ -41,21 +38,25 @@ def rows(profile: Profile, space: SpaceSpec) -> list[dict[str, Any]]:
     return [_row(m) | {"label": profile.value(m)} | shared for m in profile.measurements]
 
 
-def read(table: pa.Table, path: Path) -> tuple[Identity, Conditions, list[Measurement]]:
+def read(table: Table) -> tuple[Identity, Conditions, list[Measurement]]:
     """Read what `rows` returned.
 
     Raises:
         DataError: the rows are of several profiles, or one is not a measurement.
     """
     names = ["space", *_names(Conditions)]
-    kinds = table.select(names).group_by(names).aggregate([]).to_pylist()
+    kinds = table.kept.select(names).group_by(names).aggregate([]).to_pylist()
     if len(kinds) != 1:
-        raise DataError(f"{path} holds {len(kinds)} profiles: keep the rows of one, a store is for one")
+        differing = next(name for name in names if len({kind[name] for kind in kinds}) > 1)
+        raise DataError(
+            f"{table.path} holds {len(kinds)} profiles, and a store is for one: "
+            f"give --where {shlex.quote(f'{differing}={kinds[0][differing]}')}"
+        )
     shared = {name: json.loads(value) if name in _AS_JSON else value for name, value in kinds[0].items()}
     space = SpaceSpec(**shared.pop("space"))
     conditions = Conditions.from_json(shared)
     identity = Identity(space, **{name: getattr(conditions, name) for name in _names(Identity) if name != "space"})
-    return identity, conditions, [_measurement(row, path, index) for index, row in enumerate(table.to_pylist())]
+    return identity, conditions, [_measurement(row, table, index) for index, row in enumerate(table.kept.to_pylist())]
 
 
 def _row(measurement: Measurement) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def _row(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _measurement(row: Mapping[str, Any], path: Path, index: int) -> Measurement:
+def _measurement(row: Mapping[str, Any], table: Table, index: int) -> Measurement:
     values = {name: row[name] for name in _names(Measurement) if name in row}  # older tables have fewer columns
     try:
         return Measurement.from_json(
@@ -80,7 +81,7 @@ def _measurement(row: Mapping[str, Any], path: Path, index: int) -> Measurement:
         )
     except (LatbenchError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{row_name(path, index)} is not a measurement ({reason(error)}): correct or drop it, or export it again"
+            f"{table.row_name(index)} is not a measurement ({reason(error)}): correct or drop it, or export it again"
         ) from error
 
 

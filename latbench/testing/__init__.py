@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from latbench.testing.backend_suite import BackendSuite
+    from latbench.testing.executor_suite import ExecutorSuite
     from latbench.testing.known_cost import KnownCost
     from latbench.testing.meter_suite import MeterSuite
     from latbench.testing.meters import NullMeter, ScriptedMeter
     from latbench.testing.null import NullBackend
     from latbench.testing.predictor_suite import PredictorSuite
+    from latbench.testing.probe import Probe
     from latbench.testing.space_suites.encoder import EncoderSuite
     from latbench.testing.space_suites.enumeration import EnumerateSuite
+    from latbench.testing.space_suites.graph import GraphSuite
     from latbench.testing.space_suites.neighbours import NeighboursSuite
     from latbench.testing.space_suites.operations import OperationsSuite
     from latbench.testing.space_suites.parts import PartsSuite
@@ -39,6 +42,8 @@ _HOMES = {
     "BackendSuite": "backend_suite",
     "EncoderSuite": "space_suites.encoder",
     "EnumerateSuite": "space_suites.enumeration",
+    "ExecutorSuite": "executor_suite",
+    "GraphSuite": "space_suites.graph",
     "KnownCost": "known_cost",
     "MeterSuite": "meter_suite",
     "NeighboursSuite": "space_suites.neighbours",
@@ -47,6 +52,7 @@ _HOMES = {
     "OperationsSuite": "space_suites.operations",
     "PartsSuite": "space_suites.parts",
     "PredictorSuite": "predictor_suite",
+    "Probe": "probe",
     "RelaxableSuite": "space_suites.relaxation",
     "RelaxationSuite": "space_suites.relaxation",
     "ScriptedMeter": "meters",
@@ -61,6 +67,8 @@ __all__ = [
     "BackendSuite",
     "EncoderSuite",
     "EnumerateSuite",
+    "ExecutorSuite",
+    "GraphSuite",
     "KnownCost",
     "MeterSuite",
     "NeighboursSuite",
@@ -69,6 +77,7 @@ __all__ = [
     "OperationsSuite",
     "PartsSuite",
     "PredictorSuite",
+    "Probe",
     "RelaxableSuite",
     "RelaxationSuite",
     "ScriptedMeter",

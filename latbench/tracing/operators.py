@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latbench.tracing import Node, Spec, trace
+from latbench.tracing import Node, Spec, Trace, trace
 
 Shape = tuple[int, ...]
 
@@ -59,10 +59,15 @@ def operators(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[Ope
 
     Nothing is computed. A module that `latbench.tracing.trace` cannot follow raises what it raises there.
     """
+    return traced_operators(module, trace(module, inputs))
+
+
+def traced_operators(module: nn.Module, traced: Trace) -> list[Operator]:
+    """Return the operators of a module that has been traced, in the order in which it calls them."""
     paths = {child: path for path, child in module.named_modules()}
     calls: Counter[str] = Counter()
     found = []
-    for node in trace(module, inputs).nodes:
+    for node in traced.nodes:
         if node.args and isinstance(node.args[0], Node) and not isinstance(node.args[0].spec, Spec):
             continue  # takes one of several results
         name = f"{paths.get(node.owner, '') if node.owner else ''}/{_type(node)}"
@@ -71,13 +76,11 @@ def operators(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> list[Ope
     return found
 
 
-def wiring(module: nn.Module, inputs: Mapping[str, NDArray[Any]]) -> str:
-    """Return a digest of which operator of a module feeds which, and in which types.
+def wiring(traced: Trace) -> str:
+    """Return a digest of which operator of a traced module feeds which, and in which types.
 
-    It does not change with the names of modules, nor with the order of calls that do not depend on each other. Raises
-    as `operators` does.
+    It does not change with the names of modules, nor with the order of calls that do not depend on each other.
     """
-    traced = trace(module, inputs)
     digests = {node: _digest(f"input {n} {node.spec}") for n, node in enumerate(traced.inputs)}
 
     def digest(tensor: Node | Tensor) -> str:

@@ -111,4 +111,6 @@ class SourceRequest:
                 with_operators=self.with_operators,
                 notify=notify,
             )
-        return SourceResult(model.name, tuple(results), tuple(str(warning.message) for warning in caught))
+        return SourceResult(
+            model.name, tuple(results), tuple(errors.without_colours(str(warning.message)) for warning in caught)
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,12 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from latbench.backend import Compiled, Device, Fact
+from latbench.devices.host import usable_cores
+from latbench.measure.clocks import MEANING, WALL
 from latbench.measure.estimate import Z_95, Fit, Visits, fit
 from latbench.measure.gates import flags
-from latbench.measure.rounds import visit_in_rounds
+from latbench.measure.rounds import runs_of_a_visit, visit_in_rounds
 from latbench.measure.session import Session
 from latbench.measure.settings import Settings
-from latbench.measure.workloads import CompiledWorkload
+from latbench.measure.work.plausibility import why_implausible
+from latbench.measure.workloads import UNEVEN, CompiledWorkload
 from latbench.records.measurement import Conditions, Measurement
 
 SESSION_SIZE = 13
@@ -22,6 +26,13 @@ SESSION_SIZE = 13
 
 ACCELERATOR_SESSION_SIZE = 29
 """A process takes seconds to start on an accelerator, for a context and the libraries' kernels; more share them."""
+
+
+_SIMULATED = 1.5
+"""A clock that runs so much ahead of the wall's is simulated: what it tells is none of this machine's time."""
+
+_ONE_VISIT = 10.0
+"""The factor that the interval of a single visit spans, up and down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +61,18 @@ class LatencyQuantity:
         return settings.max_seconds
 
     def measure(self, workloads: Sequence[CompiledWorkload], session: Session) -> list[Measurement]:
-        """Visit the workloads round by round, and fit."""
+        """Visit the workloads round by round, and fit; leave out what the clock does not see, and what has not run."""
+        workloads = [each for each in workloads if _on_its_clock(each, session, alone=len(workloads) == 1)]
+        if not workloads:
+            return []
         with session.timed("time"):
-            visits, repeated = visit_in_rounds(workloads, session.settings, session.rng)
+            visits, repeated = visit_in_rounds(workloads, session.settings, session.rng, progress=session.still_timing)
         with session.timed("estimate"):
             fitted = fit(visits, len(workloads))
-            environment = {"repeated_rounds": repeated}
-            return list(_measurements(workloads, visits, fitted, session.settings, environment))
+            environment = {"repeated_rounds": repeated, "runs": runs_of_a_visit(workloads, session.settings)}
+            measurements = list(_measurements(workloads, visits, fitted, session.settings, environment))
+        with session.timed("check"):
+            return _plausible(list(zip(workloads, measurements, strict=True)), session)
 
     def conditions(self, shared: Conditions, compiled: Compiled) -> Conditions:
         """Return the conditions as they are."""
@@ -64,6 +80,43 @@ class LatencyQuantity:
 
 
 LATENCY = LatencyQuantity()
+
+
+def _on_its_clock(each: CompiledWorkload, session: Session, *, alone: bool) -> bool:
+    """Whether a model can be timed; what escapes its clock is timed on the wall's where no other shares the session."""
+    if not each.escape:
+        return True
+    each.on_wall = alone
+    if not alone:
+        session.fail(
+            each.workload,
+            f"{MEANING[each.escape]}, which the clock {each.compiled.clock!r} does not see: "
+            "measure it with two threads or more, where the wall clock counts",
+        )
+    return alone
+
+
+def _plausible(measured: list[tuple[CompiledWorkload, Measurement]], session: Session) -> list[Measurement]:
+    """Leave out what cannot have run in so short a time: the slowest is looked at, and all the others if it fails.
+
+    A backend that does not wait for its device does so for every model, and most for the one with most work.
+    """
+
+    def why(pair: tuple[CompiledWorkload, Measurement]) -> str:
+        each, value = pair[0], pair[1].value
+        if value > _SIMULATED * float(np.median(each.wall_ms)):
+            return ""
+        threads = len(usable_cores()) if each.clock == WALL else session.options.threads
+        precision = session.options.precision
+        return why_implausible(each.model, value, session.device, precision=precision, threads=threads)
+
+    if not why(max(measured, key=lambda pair: pair[1].value)):
+        return [measurement for _, measurement in measured]
+    reasons = [why(pair) for pair in measured]
+    for (each, _), reason in zip(measured, reasons, strict=True):
+        if reason:
+            session.fail(each.workload, reason)
+    return [measurement for (_, measurement), reason in zip(measured, reasons, strict=True) if not reason]
 
 
 def _measurements(
@@ -82,15 +135,21 @@ def _measurements(
         half_width = float(
             np.hypot(rounds_half_width[k], Z_95 * np.sqrt(anchor_variance + settings.between_sessions**2))
         )
-        value = float(np.exp(fitted.log_ms[k]))
+        value, blocks = float(np.exp(fitted.log_ms[k])), visits.ms[visits.workload == k]
+        uneven = each.is_uneven()
+        if uneven:
+            value, blocks = float(np.mean(each.mean_ms)), np.array(each.mean_ms)
+            half_width = Z_95 * float(blocks.std(ddof=1)) / (value * math.sqrt(len(blocks)))
+        # One visit has no spread, and its interval says no more than the order of magnitude.
+        half_width = min(half_width, math.log(_ONE_VISIT))
         yield each.measurement(
             value,
-            value * float(np.exp(-half_width)),
-            value * float(np.exp(half_width)),
+            value * math.exp(-half_width),
+            value * math.exp(half_width),
             reference=None if anchor is None else float(np.exp(anchor)),
-            blocks=tuple(float(ms) for ms in visits.ms[visits.workload == k]),
+            blocks=tuple(map(float, blocks)),
             wall=float(np.median(each.wall_ms)),
-            flags=raised[k],
+            flags=(*raised[k], *((UNEVEN,) if uneven else ())),
             timing_ms=each.timing_ms,
             environment=environment,
         )

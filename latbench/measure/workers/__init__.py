@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Generic, Self
@@ -24,13 +24,40 @@ from latbench.executor import Request, Result_co, SessionDiedError
 PID = struct.Struct("q")
 """How process numbers are written to and read from the process that starts workers."""
 
+SPACES = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.workers.request")
+"""What sessions of a search space import, and factories: it takes seconds."""
+
+FILES = ("latbench.measure.one_model.request",)
+"""What sessions of an ONNX file import; a runtime comes with its backend, and few need torch."""
+
+_START = """
+import sys
+if sys.platform == "linux":
+    import ctypes, os
+    ctypes.CDLL(None).prctl(1, 9)
+    if os.getppid() != int(sys.argv[2]):
+        os._exit(1)
+from latbench.measure.workers.zygote import main
+main()
+"""
+"""What starts workers asks the kernel for its own death before it imports anything: PR_SET_PDEATHSIG is 1, SIGKILL 9.
+
+Imports take seconds, and many on a busy machine, in which it would outlive a parent that is killed.
+"""
+
 
 class Workers:
     """Runs sessions in processes of their own, forked from one that has the heavy imports done.
 
     A context manager; leaving it ends every process. No process outlives the one that made it. Sessions may be waited
     for in several threads; the one that enters must live as long, for the kernel ends what a thread started with it.
+
+    Args:
+        preload: the modules that are imported once, before any session.
     """
+
+    def __init__(self, preload: Sequence[str] = SPACES) -> None:
+        self._preload = tuple(preload)
 
     def __enter__(self) -> Self:
         self._control, theirs = socket.socketpair()
@@ -39,7 +66,7 @@ class Workers:
         self._stderr = tempfile.TemporaryFile("w+b")
         with theirs:
             self._zygote = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "latbench.measure.workers.zygote", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-c", _START, str(theirs.fileno()), str(os.getpid()), *self._preload],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
@@ -178,14 +205,14 @@ class RunningSession(Generic[Result_co]):
             if event is None:
                 raise _EndedError(index)
             match event["event"]:
-                case "compiling" | "warming":
-                    index, doing = event["index"], "compiling"
+                case "compiling" | "verifying" | "warming" as phase:
+                    index, doing = event["index"], "warming up" if phase == "warming" else phase
                 case "compiled":
                     if turn is not None:
                         held.enter_context(turn)
                         turn = None
                     self._send(b"time\n", index)
-                case "timing":
+                case "timing" | "running":
                     index, doing, limit = None, "timing", timeout + self._request.max_seconds
                 case "finished":
                     return self._request.read_result(event["result"])

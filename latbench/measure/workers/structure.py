@@ -111,11 +111,12 @@ def _structure(model: Model) -> NetworkStructure:
 def _operators(model: Model) -> tuple[dict[str, int], str]:
     """Return how often each operator runs, and the digest of how they are connected."""
     from latbench.measure.workers.calls import calls
-    from latbench.tracing.operators import operators, wiring
+    from latbench.tracing import trace
+    from latbench.tracing.operators import traced_operators, wiring
 
     try:
-        keys = [operator.key for operator in operators(model.module, model.inputs)]
-        return dict(Counter(keys)), wiring(model.module, model.inputs)
+        traced = trace(model.module, model.inputs)
+        return dict(Counter(operator.key for operator in traced_operators(model.module, traced))), wiring(traced)
     except Exception:  # noqa: BLE001 - a forward pass may raise anything when it meets a stand-in for a tensor
         made = calls(model.module, model.inputs)
         return dict(Counter(made)), hashlib.sha256("\n".join(made).encode()).hexdigest()[:16]

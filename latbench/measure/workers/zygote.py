@@ -1,9 +1,9 @@
-"""The process that worker processes are forked from: it has imported torch, so a fresh worker costs milliseconds.
+"""The process that worker processes are forked from: it has imported what is heavy, so a worker costs milliseconds.
 
-Started by `latbench.measure.workers` as ``python -m latbench.measure.workers.zygote FD PID``, where FD is one end of a
-Unix socket and PID is the parent. It speaks to its parent in lockstep: ``b"f"`` with a file descriptor forks a worker
-that serves that descriptor and answers with its pid; ``b"w"`` and a pid waits for that worker and answers with its wait
-status.
+Started by `latbench.measure.workers` with the arguments FD, PID and MODULE..., where FD is one end of a Unix socket,
+PID is the parent, and the modules are what it imports. It speaks to its parent in lockstep: ``b"f"`` with a file
+descriptor forks a worker that serves that descriptor and answers with its pid; ``b"w"`` and a pid waits for that worker
+and answers with its wait status.
 The end of the socket means that the parent is gone; on Linux, the kernel says so at once. Each worker leads a process
 group, so that what a library starts in it, as some energy counters do, ends with it.
 """
@@ -25,15 +25,12 @@ from latbench.devices.host import divided_cores
 from latbench.errors import CounterError, UsageError, reason
 from latbench.measure.workers import PID
 
-_PRELOAD = ("torch", "onnx", "latbench.onnx_export", "latbench.measure.workers.request")
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Serve fork requests until the parent closes its end."""
-    parent = int(sys.argv[2])
-    _die_with(parent, signal.SIGKILL)  # imports take seconds, and there is no worker yet
-    for module in _PRELOAD:
+    for module in sys.argv[3:]:
         importlib.import_module(module)
     # Imports leave no garbage, and looking for it in every worker would cost 100 ms and copy their pages.
     gc.freeze()
@@ -45,7 +42,7 @@ def main() -> None:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
-    _die_with(parent, signal.SIGTERM)
+    _die_with(int(sys.argv[2]), signal.SIGTERM)
     with socket.socket(fileno=int(sys.argv[1])) as control:
         while True:
             message, descriptors, _, _ = socket.recv_fds(control, 1 + PID.size, 1)
@@ -136,7 +133,3 @@ def _watch(connection: socket.socket) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    main()

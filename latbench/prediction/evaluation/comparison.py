@@ -120,7 +120,7 @@ def compare(
             results = [_test(profile, name, context, split, size, seed=seed) for seed, split in enumerate(splits)]
             rows.append(ComparisonRow(name, size, Accuracy.mean(results), Accuracy.spread(results)))
     floor, test_size = noise_floor(profile.duplicates), min(len(split.test) for split in splits)
-    notes = [*_notes(test_size, floor), *notes]
+    notes = [*_notes(test_size, floor), *_too_good(rows, floor), *notes]
     if context.costs is None and profile.has_operations:
         notes.append("no operator table: predictors learn without operations' costs (latbench profile --operators)")
     return Comparison(tuple(rows), floor, test_size, seeds, tuple(notes))
@@ -185,6 +185,18 @@ def _notes(test_size: int, floor: NoiseFloor) -> Iterator[str]:
         yield f"only {test_size} test architectures: profile more, or train on fewer, for numbers that can be trusted"
     if floor.mape is None:
         yield f"the noise floor is unknown: {floor.reason}"
+
+
+def _too_good(rows: Sequence[ComparisonRow], floor: NoiseFloor) -> Iterator[str]:
+    """Yield a note if a predictor errs by less than one that knows the truth would."""
+    better = [row for row in rows if floor.mape is not None and row.mean.mape < floor.mape]
+    if better:
+        best = min(better, key=lambda row: row.mean.mape)
+        names = ", ".join(dict.fromkeys(row.predictor for row in better))
+        yield (
+            f"{names}: {best.mean.mape:.2%} at best is less than the {floor.mape:.2%} of a perfect predictor, so that "
+            f"floor is wrong: {floor.pairs} blind duplicates are too few, or are of other devices or conditions"
+        )
 
 
 def _cells(row: ComparisonRow, floor: str) -> list[str]:

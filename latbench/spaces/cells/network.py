@@ -11,8 +11,10 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latbench.errors import ShapeError
@@ -111,13 +113,13 @@ class CellSupernet(nn.Module):
         """Return the network's own parameters."""
         return list(self.network.parameters())
 
-    def forward(self, x: Tensor, *, encoding: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, encoding: Tensor | NDArray[Any] | None = None) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, 3, image, image)``.
 
         Args:
             x: the images.
-            encoding: weighs the operations of every edge ``(columns,)``; what is 0 is not run. None mixes all
-                operations by the softmax of the alphas.
+            encoding: weighs the operations of every edge ``(columns,)``, as a tensor or an array; what is 0 is not run.
+                None mixes all operations by the softmax of the alphas.
 
         Raises:
             ShapeError: an encoding of another length.
@@ -128,6 +130,7 @@ class CellSupernet(nn.Module):
         if encoding is None:
             mixed = torch.cat([alpha.softmax(dim=-1).flatten() for alpha in self.architecture])
             return self.network.logits(x, self._mixing(mixed, [True] * len(mixed)))
+        encoding = torch.as_tensor(encoding, device=x.device)
         self._check_length(encoding)
         # One transfer for all: where the encoding is on a GPU, each entry would wait for it.
         return self.network.logits(x, self._mixing(encoding, (encoding.detach() != 0).tolist()))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latbench.errors import UsageError
 from latbench.model.inputs import sample_input
-from latbench.space import Column
+from latbench.space import Column, Graph
 from latbench.spaces.choices.decision import Decision
 from latbench.spaces.choices.layout import Choices, Layout
 from latbench.spaces.settings import Setting
@@ -157,6 +157,12 @@ class ChoiceSpace(ABC):
         from latbench.spaces.choices.expectation import expected_encoding
 
         return expected_encoding(self._layout, choices)
+
+    def graphs(self) -> tuple[Graph]:
+        """Return the decisions as a chain, in their order; override it where they decide which layers are there."""
+        columns = [tuple(column.name for column in self.columns[place]) for _, place in self._layout.slices()]
+        edges = tuple((number, number + 1) for number in range(len(columns)))
+        return (Graph("chain", edges, tuple(columns), inputs=(0,), outputs=(len(columns),), keeps=1),)
 
     def _values(self, indices: Sequence[int]) -> dict[str, Setting]:
         """Return the option of every decision, by its index."""

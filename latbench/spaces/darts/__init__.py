@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import ParseError
-from latbench.space import Column
+from latbench.space import Column, Graph
 from latbench.spaces.cells.checks import check_config
 from latbench.spaces.cells.one_hot import chosen_operations, one_hot
 from latbench.spaces.cells.operation import Operation
@@ -134,6 +134,20 @@ class DartsSpace(CellSpace):
         return [
             self._operations_of(cell, kind, source) for cell in CELL_TYPES for source, _ in EDGES for kind in OPERATIONS
         ]
+
+    def graphs(self) -> tuple[Graph, ...]:
+        """Return the graphs of both cells: every node keeps two edges and is concatenated, an input may be unused."""
+        return tuple(
+            Graph(
+                cell,
+                EDGES,
+                tuple(tuple(f"{cell}/{source}->{node}/{kind}" for kind in OPERATIONS[1:]) for source, node in EDGES),
+                inputs=(0, 1),
+                outputs=NODES,
+                keeps=2,
+            )
+            for cell in CELL_TYPES
+        )
 
     def build_operation(self, operation: Operation) -> nn.Module:
         """Return one operation as `build` uses it.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from latbench.space import Column
+from latbench.space import Column, Graph
 from latbench.spaces.cells.checks import check_config
 from latbench.spaces.cells.one_hot import chosen_operations, one_hot
 from latbench.spaces.cells.operation import Operation
 from latbench.spaces.cells.space import CellSpace
-from latbench.spaces.nasbench201.cell import ALPHA_SHAPES, EDGES, OPERATIONS, NasBench201Cell, parse_cell
+from latbench.spaces.nasbench201.cell import ALPHA_SHAPES, EDGES, NODES, OPERATIONS, NasBench201Cell, parse_cell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -105,6 +105,11 @@ class NasBench201Space(CellSpace):
     def column_operations(self) -> list[Counter[Operation]]:
         """Return the operations that each column runs, and how often."""
         return [self._operations_of(kind) for _ in _EDGE_NAMES for kind in OPERATIONS]
+
+    def graphs(self) -> tuple[Graph]:
+        """Return the graph of the cell."""
+        columns = tuple(tuple(f"{edge}/{kind}" for kind in OPERATIONS[1:]) for edge in _EDGE_NAMES)
+        return (Graph("cell", EDGES, columns, inputs=(0,), outputs=(NODES[-1],)),)
 
     def build_operation(self, operation: Operation) -> nn.Module:
         """Return one operation as `build` uses it.

@@ -202,7 +202,7 @@ def test_the_settings_of_a_build_reach_the_library(monkeypatch):
 
 @pytest.mark.skipif(not refusal("rtx"), reason="TensorRT-RTX runs on this GPU")
 def test_where_nothing_runs_the_message_has_the_librarys_words_and_the_remedy():
-    with pytest.raises(PluginError, match=r"needs a CUDA device to run .*build_engine builds engines here"):
+    with pytest.raises(PluginError, match=r"has no CUDA device that it runs .*build_engine builds engines here"):
         TensorRtBackend()
     assert "TensorRT-RTX" in refusal("rtx")
     assert "/_src/" not in refusal("rtx")

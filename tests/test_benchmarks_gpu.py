@@ -109,8 +109,9 @@ def test_what_forks_asks_for_no_gpu() -> None:
 import sys, torch
 def asked(): raise AssertionError('CUDA does not survive a fork')
 torch.cuda.is_available = torch.cuda.device_count = torch.cuda.init = asked
-import benchmarks.gpu.__main__, latbench.measure.workers.zygote
-for module in latbench.measure.workers.zygote._PRELOAD:
+import benchmarks.gpu.__main__
+from latbench.measure.workers import FILES, SPACES
+for module in (*SPACES, *FILES):
     __import__(module)
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from latbench import cli
+from latbench.records.figures import figures
 from latbench.space import SpaceSpec
 
 SPACE = ["--space", "nasbench201", "-S", "cells=1", "-S", "channels=4", "-S", "image=8"]
@@ -47,7 +48,7 @@ def test_the_standard_deviation_is_printed_where_it_is_known(store: Path, tmp_pa
     rows = document("predict", path, *TEXTS, "--std")["predictions"]
     assert all(0 < row["std"] < row["value"] for row in rows)
     lines = call("predict", path, *TEXTS, "--std").stdout.splitlines()
-    assert lines[0].startswith(f"{rows[0]['value']:.4f} ± {rows[0]['std']:.4f} ms  ")
+    assert lines[0].startswith(f"{figures(rows[0]['value'])} ± {figures(rows[0]['std'])} ms  ")
     assert "std" not in document("predict", path, *TEXTS)["predictions"][0]
     assert call("fit", store, "--predictor", "ridge", "--out", ridge).exit_code == 0
     result = call("predict", ridge, *TEXTS, "--std")

@@ -150,7 +150,7 @@ def test_the_old_name_of_the_option_is_read(store: Path) -> None:
     [
         (["--quantity", "energy"], "energy needs a meter: give --meter"),
         (["--quantity", "speed"], "no quantity 'speed': choose from latency, energy, memory"),
-        (["--quantity", ","], "no quantity is given: give --quantity latency"),
+        (["--quantity", ","], "--quantity ',' names nothing"),
     ],
 )
 def test_a_mistake_with_the_quantity_is_explained(tmp_path: Path, flags: list[str], message: str) -> None:

@@ -60,6 +60,8 @@ class InputRequest:
         known = max((name for name in names if re.match(re.escape(name) + r"([:=]|$)", text)), key=len, default="")
         rest, equals, value = text[len(known) :].partition("=")
         match = _SHAPE.fullmatch((known and "-") + rest)
+        if equals and re.fullmatch(r"\d+(x\d+)+", value):
+            raise UsageError(f"input {text!r} is not name:shape:dtype: a shape stands behind a colon, a value behind =")
         file = Path(value[1:]) if value.startswith("@") else None
         if match is None and equals and value and (rest == "" if known else ":" not in rest):
             return cls(known or rest, value="" if file else value, file=file)

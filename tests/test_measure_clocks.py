@@ -22,7 +22,7 @@ from latbench.measure.quantities.latency import LatencyQuantity
 from latbench.measure.session import run_session
 from latbench.measure.settings import Settings
 from latbench.measure.work.peak import peak_of
-from latbench.measure.workloads import Workload
+from latbench.measure.workloads import CompiledWorkload, Workload
 from latbench.model import Model
 from latbench.testing import NullBackend
 
@@ -158,6 +158,18 @@ def test_a_model_that_computes_in_few_calls_gets_the_mean_of_them() -> None:
     assert "uneven" in told.measurement.flags
     assert told.inputs_per_second == pytest.approx(1e3 / told.measurement.value)
     assert "mean of all runs" in told.estimate
+
+
+def test_few_long_runs_are_seen_where_every_visit_was_interrupted() -> None:
+    model = Model.from_module(Counting(), torch.ones(1, 4))
+    with NullBackend().compile(model, CompileOptions()) as compiled:
+        workload = Workload("model", "counting", lambda: model)
+        each = CompiledWorkload(0, workload, model, compiled, compile_ms=0.0, on_wall=True)
+        assert not each.is_uneven()
+        each.interrupted_ms += [(0.02, 1.0, 5.0)] * 4
+        assert each.is_uneven()
+        each.calm_ms += [(1.0, 1.0, 1.0)] * 4
+        assert not each.is_uneven()
 
 
 @pytest.mark.parametrize("is_same", [lambda a, b: a is b, lambda a, b: a.data_ptr() == b.data_ptr(), torch.equal])

@@ -102,8 +102,9 @@ def _visit(each: CompiledWorkload, settings: Settings, runs: int, *, is_warm: bo
     counted = walls if each.on_wall else seconds
     fastest, mean = min(counted) * 1e3, sum(counted) / runs * 1e3
     each.mean_ms.append(mean)
-    if each.clock == THREAD or _interruptions() == interruptions:
-        each.calm_ms.append((fastest, mean, max(counted) * 1e3))
+    spread = fastest, mean, max(counted) * 1e3
+    calm = each.clock == THREAD or _interruptions() == interruptions
+    (each.calm_ms if calm else each.interrupted_ms).append(spread)
     return fastest
 
 

@@ -68,6 +68,7 @@ class CompiledWorkload:
         mean_ms: the mean time of a run, visit by visit.
         calm_ms: the time of the fastest, the mean and the longest run of each visit that no other process interrupted
             on its clock.
+        interrupted_ms: the same of the other visits.
     """
 
     index: int
@@ -83,6 +84,7 @@ class CompiledWorkload:
     on_wall: bool = False
     mean_ms: list[float] = field(default_factory=list)
     calm_ms: list[tuple[float, float, float]] = field(default_factory=list)
+    interrupted_ms: list[tuple[float, float, float]] = field(default_factory=list)
 
     @property
     def clock(self) -> str:
@@ -91,13 +93,15 @@ class CompiledWorkload:
 
     def is_uneven(self) -> bool:
         """Whether few runs take most of the time, as where every n-th one computes and the others remember."""
-        if not self.calm_ms:
+        # Where every visit was interrupted, an interruption may look like work: better a flag too many than none.
+        visits = self.calm_ms or self.interrupted_ms
+        if not visits:
             return False
-        fastest, mean, longest = np.array(self.calm_ms).T
+        fastest, mean, longest = np.array(visits).T
         usual = float(np.median(fastest))
         ratio = _UNEVEN_RATIO if self.clock == THREAD else _UNEVEN_RATIO_ELSEWHERE
         heavy = int((longest >= ratio * usual).sum())
-        return heavy >= min(_UNEVEN_VISITS, len(self.calm_ms)) and float(mean.mean()) >= _UNEVEN_MEAN * usual
+        return heavy >= min(_UNEVEN_VISITS, len(visits)) and float(mean.mean()) >= _UNEVEN_MEAN * usual
 
     def measurement(
         self, value: float, low: float, high: float, *, flags: tuple[str, ...] = (), **more: Any

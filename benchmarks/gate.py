@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,11 +95,12 @@ def main() -> None:
     parser.add_argument("--delayed", type=int, default=20, help="pairs of which one is delayed")
     parser.add_argument("--samples", type=int, default=8, help="architectures of a profile; 0 leaves profiles out")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE)
+    parser.add_argument("--keep", type=Path, help="folder of the runs; those that it already has are not made again")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     every = max(1, arguments.pairs // max(1, arguments.delayed))
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if arguments.keep is None else nullcontext(arguments.keep) as folder:
         asked = [0.0 if index % every else SLOWER for index in range(arguments.pairs + 1)]
         models = [measured(Path(folder), index, delay) for index, delay in enumerate(asked)]
         anchored = [[relative_to_anchor(run, "benchmarks.gate:Steady") for run in runs] for runs in models]
@@ -152,7 +154,8 @@ def measured(folder: Path, index: int, delay: float) -> list[Run]:
     for slower in dict.fromkeys((0.0, delay)):
         out = folder / f"{index}-{slower}.json"
         names = ("--backend", "benchmarks.gate:Steady", "--backend", "benchmarks.gate:Delayed", "--out", str(out))
-        call(["measure", "benchmarks.gate:network", *names], {DELAY: str(slower)})
+        if not out.exists():
+            call(["measure", "benchmarks.gate:network", *names], {DELAY: str(slower)})
         runs.append(read_run(out))
     return runs
 
@@ -163,7 +166,9 @@ def profiled(folder: Path, index: int, delay: float, samples: int) -> list[Run]:
     for slower, level in ((0.0, 1.0), (delay, 1.0), (0.0, 1.1)) if delay else ((0.0, 1.0),):
         store = folder / f"{index}-{slower}-{level}.db"
         asked = ("--backend", "benchmarks.gate:Delayed", "--samples", str(samples), "--store", str(store), "--json")
-        call(["profile", *asked, "--half-width", "0.02", "--max-rounds", "16"], {DELAY: str(slower), LEVEL: str(level)})
+        if not store.exists():
+            settings = ("--half-width", "0.02", "--max-rounds", "16")
+            call(["profile", *asked, *settings], {DELAY: str(slower), LEVEL: str(level)})
         runs.append(read_run(store))
     return runs
 

@@ -237,7 +237,7 @@ def test_records_are_compared_on_the_command_line(tmp_path: Path) -> None:
     a, b = records(tmp_path / "a.json", 1.0), records(tmp_path / "b.json", 0.9)
     result = call(a, b)
     assert result.exit_code == 0
-    assert re.search(r"net +cpu +1 ms +0\.9 ms +-10\.0% +-10\.4% to -9\.6% +FASTER", result.stdout)
+    assert re.search(r"net +cpu +1 ms +0\.9 ms +-10\.0% +-11\.8% to -8\.2% +FASTER", result.stdout)
     document = json.loads(call(a, b, "--json").stdout)
     assert document["rows"][0]["ratio"]["verdict"] == "FASTER"
     assert "SAME" in call(a, b, "--tolerance", "0.2").stdout

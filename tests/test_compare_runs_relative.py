@@ -89,6 +89,24 @@ def test_a_change_of_2_percent_is_found_though_the_machine_moves_by_10(measure: 
     assert slower.count("SLOWER") >= 0.9 * PAIRS
 
 
+def test_what_disturbs_a_part_of_a_run_hides_no_change() -> None:
+    def disturbed(seed: int, factor: float = 1.0) -> Run:
+        run = in_turns(seed, factor)
+        early, *others = run.entries
+        hit = replace(early, blocks=(*(1.2 * ms for ms in early.blocks[:12]), *early.blocks[12:]))
+        return relative_to_anchor(replace(run, entries=(hit, *others)), "steady")
+
+    verdicts = {
+        factor: [
+            compare_runs(anchored(seed), disturbed(seed + PAIRS, factor)).rows[0].ratio.verdict()  # type: ignore[union-attr]
+            for seed in range(PAIRS)
+        ]
+        for factor in (1.0, 1.02)
+    }
+    assert not {"SLOWER", "FASTER"} & set(verdicts[1.0])
+    assert verdicts[1.02].count("SLOWER") >= 0.9 * PAIRS
+
+
 def test_what_is_unclear_by_itself_is_the_same_relative_to_the_references() -> None:
     a, b = profile_run(moving(0), "a.db"), profile_run(moving(1, level=0.1), "b.db")
     absolute = compare_runs(a, b)

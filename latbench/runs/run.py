@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import mstats
 
 from latbench.errors import UsageError, did_you_mean
 from latbench.measure.estimate import QUANTILE, Z_95
@@ -24,14 +25,16 @@ from latbench.store import Store
 
 _MEDIAN = 1.2533
 """Standard error of a median, relative to that of a mean."""
-PARTS = 5
-"""Parts of a measurement that are held against the same parts of its anchor's: about one a session."""
+PARTS, TRIMMED = 15, 0.2
+"""Parts of a measurement that are held against the same parts of its anchor's, and the share of them that is left out at
+either end: what disturbs one part of one of the two says nothing of their ratio."""
+_BETWEEN_RUNS = 0.007
+"""Standard deviation, relative, of what runs of one model on one processor differ by for reasons that last longer than
+a run, which no run sees in itself (benchmarks/RESULTS.md, the gate)."""
 _WAITING, _OVERHEAD_MS = 1.15, 0.01
 """How many times its own CPU time, and the call's overhead, a run may take on the wall clock of a quiet machine."""
 _MOST_BUSY = 0.3
 """Half-width, in logarithms, that two runs on shared cores show: they differ by up to 1.5 times."""
-_T_95 = 2.776
-"""Two-sided 95% quantile of Student's t for `PARTS` parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +180,11 @@ def _entry(measurement: Measurement, conditions: Conditions, more: Mapping[str, 
 
 def _of_record(record: ModelRecord) -> Entry:
     inputs = ", ".join(f"{name}:{shape}" for name, shape in record.inputs.items())
-    return _as_busy(_entry(record.measurement, record.conditions, {"inputs": inputs}), record.measurement.wall)
+    entry = _entry(record.measurement, record.conditions, {"inputs": inputs})
+    if record.conditions.device.kind == "cpu" and entry.interval.value:
+        half = math.exp(Z_95 * _BETWEEN_RUNS)
+        entry = dataclasses.replace(entry, interval=ratio(Interval(1.0, 1 / half, half), entry.interval))
+    return _as_busy(entry, record.measurement.wall)
 
 
 def _as_busy(entry: Entry, wall: float | None) -> Entry:
@@ -227,9 +234,8 @@ def _anchored(entry: Entry, anchor: Entry) -> Entry:
     if not in_turns or min(len(entry.blocks), len(anchor.blocks)) < PARTS:
         return dataclasses.replace(entry, interval=ratio(anchor.interval, entry.interval))
     logs = _parts(entry.blocks) - _parts(anchor.blocks)
-    half = math.exp(_T_95 * float(logs.std(ddof=1)) / math.sqrt(PARTS))
-    value = math.exp(float(logs.mean()))
-    return dataclasses.replace(entry, interval=Interval(value, value / half, value * half))
+    low, high = mstats.trimmed_mean_ci(logs, (TRIMMED, TRIMMED))
+    return dataclasses.replace(entry, interval=Interval(*map(math.exp, ((low + high) / 2, low, high))))
 
 
 def _parts(blocks: Sequence[float]) -> NDArray[np.float64]:

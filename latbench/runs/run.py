@@ -26,8 +26,8 @@ from latbench.store import Store
 _MEDIAN = 1.2533
 """Standard error of a median, relative to that of a mean."""
 PARTS, TRIMMED = 15, 0.2
-"""Parts of a measurement that are held against the same parts of its anchor's, and the share of them that is left out at
-either end: what disturbs one part of one of the two says nothing of their ratio."""
+"""Parts of a measurement that are held against the same parts of its anchor's, and the share of them that is left out
+at either end: what disturbs one part of one of the two says nothing of their ratio."""
 _BETWEEN_RUNS = 0.007
 """Standard deviation, relative, of what runs of one model on one processor differ by for reasons that last longer than
 a run, which no run sees in itself (benchmarks/RESULTS.md, the gate)."""

@@ -16,6 +16,8 @@ from latbench.backend import CompileOptions, HasPrecision, device_of, median_per
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.measure.verify import verify_outputs
 from latbench.model import Model
+from latbench.model.source import as_model
+from latbench.onnx_export import FallbackWarning
 from latbench.testing import BackendSuite
 from latbench_onnxruntime import OnnxRuntimeBackend, providers, threads
 from latbench_onnxruntime.backend import CompiledSession, _own_times, _without_first
@@ -292,3 +294,32 @@ def test_the_precision_is_the_one_that_runs(dtype: torch.dtype, runs: str) -> No
         told = compiled.precision()
         assert told == runs or (dtype is torch.float16 and told == "fp16")
         verify_outputs(compiled, model, told)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["weights", "inside"])
+def test_what_it_has_no_bfloat16_kernels_for_runs_as_float32_and_says_so(inside: bool) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(8, 8), nn.Hardswish(), nn.Linear(8, 4))
+    x = torch.randn(2, 8)
+    module = AsBfloat16(layers) if inside else layers.bfloat16()
+    model = as_model(module, x if inside else x.bfloat16())
+    with pytest.warns(FallbackWarning):
+        data = model.onnx
+    assert data
+    with OnnxRuntimeBackend().compile(model, CompileOptions()) as compiled:
+        assert isinstance(compiled, HasPrecision)
+        assert "bf16" in model.precision
+        assert compiled.precision() == "fp32"
+        assert verify_outputs(compiled, model, "fp32") == ()
+
+
+class AsBfloat16(nn.Module):
+    """Computes in bfloat16 what it takes and gives in float32."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.layers(x).float()

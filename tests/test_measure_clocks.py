@@ -172,6 +172,24 @@ def test_few_long_runs_are_seen_where_every_visit_was_interrupted() -> None:
         assert not each.is_uneven()
 
 
+def test_readings_of_a_clock_that_has_not_moved_are_no_times() -> None:
+    readings = iter([*[1e-5] * 10, *([0.0, 2e-5] * 400)])
+
+    def run(self: Any) -> float:
+        return next(readings, 2e-5)
+
+    coarse = NullBackend()
+    compile_ = coarse.compile
+
+    def compiled(model: Model, options: CompileOptions) -> Any:
+        made = compile_(model, options)
+        made.run = run.__get__(made)  # type: ignore[method-assign]
+        return made
+
+    coarse.compile = compiled  # type: ignore[method-assign]
+    assert measured(nn.Identity(), coarse).value == pytest.approx(0.02, rel=0.01)
+
+
 @pytest.mark.parametrize("is_same", [lambda a, b: a is b, lambda a, b: a.data_ptr() == b.data_ptr(), torch.equal])
 def test_a_model_that_remembers_its_last_input_computes_anew(is_same: Callable[[Any, Any], bool]) -> None:
     assert measured(Remembering(is_same)).value == pytest.approx(2.0, rel=0.2)

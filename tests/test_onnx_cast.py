@@ -15,7 +15,7 @@ from torch import nn
 from latbench import plugins
 from latbench.errors import ModelError, UsageError
 from latbench.model import Model
-from latbench.model.onnx_cast import cast_onnx
+from latbench.model.onnx_cast import cast_onnx, widen_onnx
 from latbench.records.subjects import architecture_model
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -205,3 +205,25 @@ def test_what_cannot_be_cast_is_named():
         cast_onnx(graph_of([choice], {**io[0], "c": (TensorProto.BOOL, [])}, io[1]), "fp16")
     with pytest.raises(UsageError, match="cannot be cast to 'int8': choose one of fp16, bf16"):
         cast_onnx(b"", "int8")
+
+
+def test_bfloat16_becomes_float32_in_branches_and_constants_too():
+    value = onnx.TensorProto(data_type=TensorProto.BFLOAT16, dims=[2], raw_data=bytes.fromhex("c03f4040"))  # 1.5, 3
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=value)],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("c", TensorProto.BFLOAT16, [2])],
+    )
+    data = graph_of(
+        [
+            helper.make_node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch),
+            helper.make_node("Cast", ["x"], ["w"], to=TensorProto.BFLOAT16),
+            helper.make_node("Mul", ["w", "y"], ["z"]),
+        ],
+        {"flag": (TensorProto.BOOL, []), "x": (FLOAT, [2])},
+        {"z": (TensorProto.BFLOAT16, [2])},
+    )
+    (z,) = run(widen_onnx(data), flag=np.array(True), x=np.array([2.0, 4.0], np.float32))
+    assert z.dtype == np.float32
+    np.testing.assert_array_equal(z, [3.0, 12.0])

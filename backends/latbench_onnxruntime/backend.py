@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from latbench.backend import CompileOptions, Device, OperatorTime, check_options, median_per_run, profiled_runs
 from latbench.errors import CompileError, ModelError, UsageError
 from latbench.model import Model
+from latbench.model.onnx_cast import widen_onnx
 from latbench.model.onnx_graph import precision_of_graph
 from latbench_onnxruntime import providers
 from latbench_onnxruntime.threads import SPINNING, Threads
@@ -97,6 +98,7 @@ class CompiledSession:
         self._now = time.thread_time_ns if alone else time.perf_counter_ns
         self._model, self._options = model, options  # the binding reads the inputs' memory
         self._threads = Threads(options.threads, options.options.get("spinning", "yes"))
+        self._data, self._is_wide = b"" if model.path is not None else model.onnx, False
         session = self._session(self._settings())
         fallback = options.options.get("fallback") == "yes"
         self._flags = providers.check_assignment(session, self._provider, model, fallback=fallback)
@@ -149,7 +151,7 @@ class CompiledSession:
 
     def _session(self, settings: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
         # A file of 2 GiB or more does not fit into one message: the runtime opens it, and what lies beside it.
-        data = self._model.onnx if self._model.path is None else str(self._model.path)
+        data = self._data if self._model.path is None else str(self._model.path)
         told = providers.arguments(self._provider, self._options.threads)
         if self._provider != providers.CPU:
             settings.add_session_config_entry(providers.TELL_ASSIGNMENT, "1")
@@ -157,6 +159,9 @@ class CompiledSession:
             chosen = [(providers.installed()[self._provider], told)]
             return onnxruntime.InferenceSession(data, settings, providers=chosen, enable_fallback=False)
         except Exception as error:  # ONNX Runtime's errors share no other base
+            if isinstance(data, bytes) and not self._is_wide and "bf16" in self._model.precision:
+                self._data, self._is_wide = widen_onnx(data), True
+                return self._session(settings)
             raise CompileError(f"ONNX Runtime refuses {self._model.name}: {error}") from error
 
 
@@ -226,15 +231,18 @@ def _binding(session: onnxruntime.InferenceSession, model: Model) -> onnxruntime
             raise ModelError(
                 f"{model.name} has no sample for its input {value.name!r}: give --input {value.name}:SHAPE:DTYPE"
             )
-        _bind(binding, value.name, model.inputs[value.name])
+        _bind(binding, value.name, model.inputs[value.name], as_bfloat16=value.type == _BFLOAT16_TENSOR)
     for value in session.get_outputs():
         binding.bind_output(value.name)
     return binding
 
 
-def _bind(binding: onnxruntime.IOBinding, name: str, sample: NDArray[Any]) -> None:
+def _bind(binding: onnxruntime.IOBinding, name: str, sample: NDArray[Any], *, as_bfloat16: bool) -> None:
     if sample.dtype.name != "bfloat16":
         binding.bind_cpu_input(name, sample)
+        return
+    if not as_bfloat16:
+        binding.bind_cpu_input(name, sample.astype(np.float32))
         return
     # NumPy has no such type: the runtime is told what the bits are.
     value = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(sample.view(np.uint16), _BFLOAT16)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
@@ -29,6 +31,13 @@ _COMPILING_RUNS = 3
 """``reduce-overhead`` compiles in the first run, warms up in the second and captures its graph in the third."""
 
 
+_GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it, without their whole parts, come near no value twice for long."""
+
+_ALIVE = 10_000
+"""Inputs of so many runs live on: the next object may have the identity of one that is gone."""
+
+
 class PreparedModule:
     """A variant of a module, and its inputs, on a device.
 
@@ -45,9 +54,10 @@ class PreparedModule:
         self._module = variant.moved(model.module, device)
         self._model = model
         self._inputs, others = ([variant.moved_input(x, device) for x in model.tensors()] for _ in range(2))
-        for other in others:
-            _move_last_digit(other)
         self._in_turns = [self._inputs, others]
+        self._ends = [_ends(x) for x in self._inputs]
+        self._runs = 0
+        self._alive: deque[list[torch.Tensor]] = deque(maxlen=_ALIVE)
         self._infer = variant.inference(self._module, device)
         if variant.mode is not None:
             self._compile_now(model.name)
@@ -90,13 +100,21 @@ class PreparedModule:
             return self._infer(*self._inputs)
 
     def _next_inputs(self) -> list[torch.Tensor]:
-        """Return one of two samples, in turns, as new objects; their values differ by the last digit of one number.
+        """Return one of two samples, in turns, as new objects, their first number another one in each call.
 
-        A module that remembers what it made of its last input computes anew, as it does where it is used. One that
-        changes its inputs gets copies: scaled a thousand times, numbers overflow, or get so small that they are slow.
+        A module that remembers what it made of inputs computes anew, as it does where it is used. One that changes its
+        inputs gets copies: scaled a thousand times, numbers overflow, or get so small that they are slow.
         """
         self._in_turns.reverse()
-        return [x.clone() if self._model.changes_inputs else x.detach() for x in self._in_turns[0]]
+        self._runs += 1
+        with torch.inference_mode():
+            for x, ends in zip(self._in_turns[0], self._ends, strict=True):
+                if ends is not None:
+                    x[(0,) * x.ndim] = ends[0] + (ends[1] - ends[0]) * (self._runs * _GOLDEN % 1)
+        if self._model.changes_inputs:
+            return [x.clone() for x in self._in_turns[0]]
+        self._alive.append([x.detach() for x in self._in_turns[0]])
+        return self._alive[-1]
 
     def _restore_inputs(self) -> None:
         """Undo what a module has changed in its inputs."""
@@ -148,14 +166,20 @@ class PreparedModule:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Free the module."""
-        del self._module, self._inputs, self._in_turns, self._model, self._infer
+        del self._module, self._inputs, self._in_turns, self._alive, self._model, self._infer
 
 
-def _move_last_digit(x: torch.Tensor) -> None:
-    """Change the first number in place by its last digit, if it has a fraction."""
-    if x.is_floating_point() and x.numel() and x.element_size() > 1:  # types of one byte do not add
-        first = x[(0,) * x.ndim]
-        first += torch.finfo(x.dtype).eps * first.abs().clamp(min=1)
+def _ends(x: torch.Tensor) -> tuple[float, float] | None:
+    """Return between which values the first number of a sample may lie; None where it must stay as it is.
+
+    Integers may decide the work, and so may zeros and what is not finite. Types of one byte have too few values.
+    """
+    if not x.is_floating_point() or not x.numel() or x.element_size() == 1:
+        return None
+    low, high = float(x.min()), float(x.max())
+    if low == high:
+        low, high = sorted((0.5 * high, high))
+    return (low, high) if low < high and math.isfinite(low) and math.isfinite(high) else None
 
 
 @contextmanager

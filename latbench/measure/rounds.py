@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latbench.backend import HasCache
+from latbench.errors import MeasurementError
 from latbench.measure.clocks import THREAD
 from latbench.measure.estimate import Visits, fit
 from latbench.measure.gates import disturbed_rounds
@@ -99,8 +100,13 @@ def _visit(each: CompiledWorkload, settings: Settings, runs: int, *, is_warm: bo
         walls.append(time.perf_counter() - start)
     each.wall_ms.append(sum(walls) / runs * 1e3)
     each.timing_ms += (time.perf_counter() - begin) * 1e3
-    counted = walls if each.on_wall else seconds
-    fastest, mean = min(counted) * 1e3, sum(counted) / runs * 1e3
+    # A clock that counts a thread's time may show none for a short run; that is no time that a run takes.
+    counted = [took for took in (walls if each.on_wall else seconds) if took > 0]
+    if not counted:
+        raise MeasurementError(
+            f"{runs} runs of {each.workload.subject} take no time on the clock {each.clock!r}: it is too coarse for it"
+        )
+    fastest, mean = min(counted) * 1e3, sum(counted) / len(counted) * 1e3
     each.mean_ms.append(mean)
     spread = fastest, mean, max(counted) * 1e3
     calm = each.clock == THREAD or _interruptions() == interruptions

@@ -7,7 +7,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["Model", "evaluated", "tensors_of"]
+
+
+_UNWATCHED = nullcontext()
 
 
 class Model:
@@ -205,13 +208,17 @@ class Model:
         """Return the module's own outputs for the sample inputs: what every compiled form must reproduce."""
         return self.outputs_of(self.tensors())
 
-    def outputs_of(self, tensors: list[Tensor]) -> list[NDArray[Any]]:
-        """Return the module's own outputs for tensors, which it may change in place."""
+    def outputs_of(
+        self, tensors: list[Tensor], watch: AbstractContextManager[object] = _UNWATCHED
+    ) -> list[NDArray[Any]]:
+        """Return the module's own outputs for tensors, which it may change in place, and enter `watch` for its call."""
         import torch
 
-        before = [x.clone() for x in tensors]
+        before, module = [x.clone() for x in tensors], self.module
         with torch.inference_mode():
-            outputs = [as_array(output) for output in tensors_of(self.module(*tensors))]
+            with watch:
+                returned = module(*tensors)
+            outputs = [as_array(output) for output in tensors_of(returned)]
         self.changes_inputs |= not all(map(torch.equal, before, tensors))
         return outputs
 

@@ -1,13 +1,14 @@
-"""An ONNX model in another precision: every float32 tensor as float16 or bfloat16, wherever the operators take it.
+"""An ONNX model in another precision: every float32 tensor as float16 or bfloat16, or every bfloat16 one as float32.
 
 Runtimes with strongly typed networks (TensorRT from version 11 on) compute in the types that the file has, so its
 precision is chosen here. The operators' own schemas (`onnx.defs`) say which inputs stay float32, such as the scales of
 ``Resize`` or all of ``NonMaxSuppression``: those read a float32 constant, or come through a ``Cast``.
+A runtime without kernels for bfloat16 gets float32, which holds all its numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ _NARROW = "tensor(float16)"
 opset 22 on, while runtimes take it in older files too."""
 _SINGLE = ".float32"
 """Ends the name of the float32 form of a tensor."""
-_DTYPE_ATTRIBUTES = ("to", "dtype")
+_DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 _MAX_FLOAT16 = float(np.finfo(np.float16).max)
 
 
@@ -52,6 +53,43 @@ def cast_onnx(data: bytes, precision: str) -> bytes:
     _Cast(model, PRECISIONS[precision]).rewrite()
     result: bytes = model.SerializeToString()
     return result
+
+
+def widen_onnx(data: bytes) -> bytes:
+    """Return an ONNX file with its bfloat16 tensors as float32: weights, inputs, outputs, and what operators write.
+
+    Args:
+        data: an ONNX file with its weights inside.
+    """
+    model = onnx.load_model_from_string(data)
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    for graph in _graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
+                value.type.tensor_type.elem_type = TensorProto.FLOAT
+        for tensor in graph.initializer:
+            _widen(tensor)
+        for node in graph.node:
+            for attribute in node.attribute:
+                _widen(attribute.t)
+                if attribute.name in _DTYPE_ATTRIBUTES and attribute.i == TensorProto.BFLOAT16:
+                    attribute.i = TensorProto.FLOAT
+    result: bytes = model.SerializeToString()
+    return result
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _graphs(inner)
+
+
+def _widen(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.BFLOAT16:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
 
 
 class _Cast:

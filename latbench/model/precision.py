@@ -34,17 +34,28 @@ def precision_of_weights(module: nn.Module, samples: Iterable[Any] = ()) -> str:
     )
 
 
-class Precisions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the types that a network multiplies in while it runs."""
+class Observed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what a network calls while it runs, and the types that it multiplies in.
+
+    Attributes:
+        operators: how many operators were called.
+        products: how many of them multiply.
+        elements: how many numbers these returned.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.operators = self.products = self.elements = 0
         self._seen: set[Any] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        self.operators += 1
+        returned = result if isinstance(result, list | tuple) else [result]
+        self.elements += sum(x.numel() for x in returned if isinstance(x, torch.Tensor))
         namespace, _, name = func.name().partition("::")
         if any(part in name for part in _HEAVY):
+            self.products += 1
             first = next((x for x in (*args, result) if isinstance(x, torch.Tensor)), None)
             self._seen.add(torch.qint8 if namespace == "quantized" else None if first is None else first.dtype)
         return result

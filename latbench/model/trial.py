@@ -1,10 +1,14 @@
-"""Run a module once before anything is measured: what is wrong with its inputs shows here, and what it computes in."""
+"""Run a module before anything is measured: what is wrong with its inputs shows here, and what it computes in."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from latbench.errors import LatbenchError, ModelError, first_line
 
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from latbench.model import Model
+    from latbench.model.precision import Observed
 
 _REMEDIES = {
     r"missing .*required": "give every input that its forward needs",
@@ -26,28 +31,89 @@ _REMEDIES = {
 """What a user can do, by what the error says; the first that fits."""
 
 
-def tried(model: Model) -> Model:
-    """Run a module once: here, shapes that do not fit are the user's mistake; later they would seem a backend's.
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a call returned, and what it called; nothing where nobody can watch it."""
 
-    It runs on other numbers than the sample's, where it takes any, so that a module which keeps what it has seen has
-    not seen the sample when outputs are compared.
+    outputs: list[NDArray[Any]]
+    seen: Observed | None
+
+
+def tried(model: Model) -> Model:
+    """Run a module twice: here, shapes that do not fit are the user's mistake; later they would seem a backend's.
+
+    It runs on other numbers than the sample's first, where it takes any, so that a module which keeps what it has seen
+    has not seen the sample when outputs are compared; and then on the sample, in the same place.
 
     Raises:
-        ModelError: it does not run on its samples, or returns no tensors.
+        ModelError: it does not run on its samples, returns no tensors, returns what it computed for other inputs, or
+            computes more in each call.
     """
+    place = model.other_tensors()
     try:
-        label = _ran(model, model.other_tensors())
+        first = _called(model, place)
     except LatbenchError:
         raise
     except Exception:  # noqa: BLE001 - it may take no other numbers than the sample's
-        label = _ran_as_given(model)
-    model.precision = label or model.precision
+        place = model.tensors()
+        first = _called_as_given(model, place)
+    model.elsewhere = first.outputs
+    if first.seen is not None:
+        model.precision = first.seen.label or model.precision
+        _refuse_kept(model, place, first.outputs, first.seen)
     return model
 
 
-def _ran_as_given(model: Model) -> str:
+def _refuse_kept(model: Model, place: Sequence[Tensor], others: list[NDArray[Any]], first: Observed) -> None:
+    """Refuse a module that answers from what it keeps, or that keeps more and more.
+
+    Args:
+        model: it has run once.
+        place: tensors with other numbers than the sample's, on which it has run.
+        others: what it returned.
+        first: what it called.
+    """
+    again = _called_again(model, place)
+    if again is None or again.seen is None:
+        return
+    second = again.seen
+    same = len(again.outputs) == len(others) and all(map(_equal, again.outputs, others))
+    # The last weights of a network may be zeros, too; then it multiplies as before.
+    idle = not second.products if first.products else not second.operators
+    if same and idle and model.takes_other_numbers and not model.changes_inputs:
+        raise ModelError(
+            f"{model.name} returns what it computed for other inputs: it calls {second.operators} operators, where its "
+            f"first call had {first.operators}; measure a module that computes its outputs anew in each call"
+        )
+    if first.elements >= second.elements:
+        return
+    # A second call may find what the first has made, such as a state; the third then is like the second.
+    last = _called_again(model, place)
+    if last is not None and last.seen is not None and second.elements < last.seen.elements:
+        raise ModelError(
+            f"{model.name} computes more in each call ({first.elements:,}, {second.elements:,} and "
+            f"{last.seen.elements:,} numbers in its first three), so it has no latency: it keeps what it has seen; "
+            "measure a module that takes what it keeps as an input, of the size that you mean"
+        )
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+
+
+def _called_again(model: Model, place: Sequence[Tensor]) -> _Call | None:
+    """Run the module on its sample, in the place of what it ran on before; None where it does not run again."""
+    for tensor, sample in zip(place, model.tensors(), strict=True):
+        tensor.copy_(sample)
     try:
-        return _ran(model, model.tensors())
+        return _called(model, place)
+    except (Exception, SystemExit):  # noqa: BLE001 - it has run, and a backend will see what is the matter
+        return None
+
+
+def _called_as_given(model: Model, place: Sequence[Tensor]) -> _Call:
+    try:
+        return _called(model, place)
     except LatbenchError:
         raise
     except (Exception, SystemExit) as error:  # it is the user's code
@@ -61,17 +127,18 @@ def _ran_as_given(model: Model) -> str:
         ) from error
 
 
-def _ran(model: Model, tensors: Sequence[Tensor]) -> str:
-    """Run the module and return what it computes in; empty where nothing is multiplied, or nobody can watch."""
-    from latbench.model.precision import Precisions
+def _called(model: Model, place: Sequence[Tensor]) -> _Call:
+    from latbench.model.precision import Observed
 
-    seen = Precisions()
+    seen = Observed()
     try:
-        with seen:
-            model.elsewhere = model.outputs_of([x.clone() for x in tensors])
+        return _Call(_copied(model.outputs_of([x.detach() for x in place], seen)), seen)
     except LatbenchError:
         raise
     except Exception:  # noqa: BLE001 - compiled modules may not run while they are watched
-        model.elsewhere = model.outputs_of([x.clone() for x in tensors])
-        return ""
-    return seen.label
+        return _Call(_copied(model.outputs_of([x.detach() for x in place])), None)
+
+
+def _copied(outputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return outputs of their own: they may be views of inputs, whose numbers change."""
+    return [output.copy() for output in outputs]

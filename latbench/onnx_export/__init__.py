@@ -10,10 +10,13 @@ one small function writes each call. An unknown operator needs no more than anot
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -64,7 +67,7 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], 
     reason = f"the file that latbench wrote for {type(module).__name__} computes something else"
     if direct:
         try:
-            with collections_paused():
+            with collections_paused(), _as_written():
                 return _write(module, inputs)
         except UnknownOperatorError as error:
             reason = str(error)
@@ -75,6 +78,14 @@ def export_onnx(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor], 
         stacklevel=2,
     )
     return write_with_torch(module, inputs, reason)
+
+
+def _as_written() -> AbstractContextManager[object]:
+    """Have modules run as they are written: with what torch.compile makes of one, the tracer would be compiled, too."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it takes a second
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _write(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from latbench.backend import CompileOptions
+from latbench.backend import Backend, Compiled, CompileOptions
 from latbench.errors import OutputMismatchError
+from latbench.measure.compiling import verified
 from latbench.measure.verify import verify_outputs
+from latbench.measure.workloads import CompiledWorkload, Workload
 from latbench.model import Model
 from latbench.model.source import as_model
+from latbench.onnx_export import FallbackWarning, export_onnx
 from latbench_onnxruntime import OnnxRuntimeBackend
 from latbench_torch.cpu import CpuBackend
 
@@ -168,12 +172,57 @@ def test_a_file_into_which_a_buffer_was_frozen_is_refused_whatever_ran_before() 
         assert verify_outputs(compiled, model, "fp32") == ()
 
 
-def test_that_a_comparison_shows_nothing_is_told() -> None:
-    layer = nn.Linear(6, 6)
-    nn.init.zeros_(layer.weight)
-    model = as_model(layer, torch.randn(1, 6))
-    (note,) = verify_outputs(Given(model.reference_outputs()[0]), model, "fp32")
-    assert "the module of Linear returns the same for other inputs, so comparing outputs shows nothing" in note
+def measured_outputs(module: nn.Module, backend: Backend, x: Tensor) -> CompiledWorkload:
+    """Return a workload as a session has compiled it."""
+    model = as_model(module, x)
+    workload = Workload("model", model.name, lambda: model)
+    return CompiledWorkload(0, workload, model, backend.compile(model, CompileOptions()), 0.0)
+
+
+@pytest.mark.parametrize(("scale", "told"), [(0.0, True), (1e-6, True), (1.0, False)])
+def test_that_a_comparison_shows_nothing_is_told(scale: float, told: bool) -> None:
+    layer, backend = nn.Linear(6, 6), CpuBackend()
+    layer.weight.data.mul_(scale)
+    each = measured_outputs(layer, backend, torch.randn(1, 6))
+    notes = verified(each, lambda model: backend.compile(model, CompileOptions()), "fp32")
+    assert [("returns the same for other inputs, so comparing" in note) for note in notes] == [True] * told
+
+
+class Branches(nn.Module):
+    """A branch that does nothing at first: the norm at its end starts at weight 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.norm = nn.Linear(6, 6), nn.Linear(6, 6), nn.LayerNorm(6)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return x + self.norm(self.body(x))
+
+
+def test_a_file_that_forgets_a_branch_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    backend, x = OnnxRuntimeBackend(), torch.randn(2, 6)
+
+    def compile_(model: Model) -> Compiled:
+        return backend.compile(model, CompileOptions())
+
+    each = measured_outputs(Branches(), backend, x)
+    assert verified(each, compile_, "fp32") == ()
+    assert each.flags == ()
+
+    def forgetful(module: Any, inputs: Any, *, direct: bool = True) -> bytes:
+        if not direct:
+            warnings.warn("by torch", FallbackWarning, stacklevel=1)
+        return export_onnx(nn.Sequential(module.stem, nn.Identity()) if direct else module, inputs)
+
+    monkeypatch.setattr("latbench.onnx_export.export_onnx", forgetful)
+    each = measured_outputs(Branches(), backend, x)
+    assert verify_outputs(each.compiled, each.model, "fp32") == ()
+    with pytest.warns(FallbackWarning, match="by torch"):
+        assert verified(each, compile_, "fp32") == ()
+    assert each.flags == ("fallback",)
 
 
 def sequence() -> Sequence[Any]:

@@ -47,7 +47,8 @@ class Model:
     Attributes:
         inputs: the tensors among the samples by name, as arrays in C order: what a runtime of ONNX files takes.
         changes_inputs: whether the module has been seen to write into its inputs, or they hold NaN.
-        elsewhere: what the module returned for `other_tensors`, where it has been tried.
+        here: what the module returned for `tensors`, where it has been tried.
+        elsewhere: what it returned for `other_tensors`.
         build_ms: time spent so far on building the module and writing the ONNX file.
 
     Raises:
@@ -76,6 +77,7 @@ class Model:
         self.inputs = as_inputs(name, self._given)
         self.changes_inputs = False
         self.build_ms = 0.0
+        self.here: list[NDArray[Any]] | None = None
         self.elsewhere: list[NDArray[Any]] | None = None
         self._was_shown, self._direct = False, True
         self._build_module, self._read_onnx, self._precision = module, onnx, precision
@@ -175,11 +177,32 @@ class Model:
         Raises:
             ModelError: it cannot.
         """
-        if "onnx" not in self.__dict__ or not self._direct or self._read_onnx is not None:
+        if not self.is_direct:
             return False
         self._direct = False
         del self.onnx
         return bool(self.onnx)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether a backend runs an ONNX file that latbench has written, and not `torch.onnx.export`."""
+        return "onnx" in self.__dict__ and self._direct and self._read_onnx is None
+
+    def calibrated(self) -> Model | None:
+        """Return a model in which every part of the network shows; None where its module cannot be copied.
+
+        It computes with the weights of `latbench.onnx_export.calibration.calibrated`.
+        """
+        from latbench.onnx_export.calibration import calibrated
+
+        twin = copy.copy(self)
+        twin.__dict__.pop("onnx", None)
+        try:
+            twin.module = calibrated(self.module)
+        except (RuntimeError, TypeError, ValueError, AttributeError):  # what it keeps has no copy
+            return None
+        twin.here, twin.elsewhere = twin.reference_outputs(), twin.outputs_of(twin.other_tensors())
+        return twin
 
     @property
     def digest(self) -> str:

@@ -74,7 +74,10 @@ def _refuse_kept(model: Model, place: Sequence[Tensor], others: list[NDArray[Any
         first: what it called.
     """
     again = _called_again(model, place)
-    if again is None or again.seen is None:
+    if again is None:
+        return
+    model.here = again.outputs
+    if again.seen is None:
         return
     second = again.seen
     same = len(again.outputs) == len(others) and all(map(_equal, again.outputs, others))

@@ -8,17 +8,27 @@ module, until somebody trains it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 SMALL = 1e-2
 """Constants below this hide what they scale."""
+
+
+def hides(module: nn.Module) -> bool:
+    """Whether a weight of a module is one small number throughout, such as 0: what it scales shows in no output.
+
+    Biases hide nothing.
+    """
+    weights = (x for name, x in module.named_parameters() if not name.endswith("bias"))
+    return any(_is_constant(x) and abs(float(x.detach().flatten()[0])) < SMALL for x in weights)
+
+
+def _is_constant(x: Tensor) -> bool:
+    return x.is_floating_point() and x.numel() > 0 and bool((x == x.flatten()[0]).all())
 
 
 def calibrated(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -31,7 +41,7 @@ def calibrated(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in _tensors(twin):
-            if tensor.is_floating_point() and tensor.numel() and bool((tensor == tensor.flatten()[0]).all()):
+            if _is_constant(tensor):
                 value = float(tensor.flatten()[0])
                 centre = value if abs(value) >= SMALL else 0.3
                 tensor.copy_(centre * (0.5 + torch.rand(tensor.shape, generator=generator)))
@@ -43,32 +53,3 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     for child in module.modules():
         if isinstance(child, _NormBase):
             yield from (buffer for buffer in child.buffers(recurse=False))
-
-
-def difference_by_input(module: nn.Module, inputs: Mapping[str, NDArray[Any]], seed: int = 0) -> float:
-    """Return how much the outputs of a module change with its floating-point inputs, relative to the largest output.
-
-    A comparison of a file with a module whose outputs change by less than the comparison's tolerance shows nothing:
-    a file that ignores its inputs would pass it. Runs a copy of the module twice, on the inputs and on a shuffled
-    form of them.
-    """
-    generator = np.random.default_rng(seed)
-    others = {
-        name: generator.permuted(value, axis=None) if np.issubdtype(value.dtype, np.floating) else value
-        for name, value in inputs.items()
-    }
-    with torch.no_grad():
-        results = [_outputs(copy.deepcopy(module)(*map(torch.from_numpy, x.values()))) for x in (inputs, others)]
-    changes = [
-        float((one - other).abs().max() / one.abs().max().clamp_min(torch.finfo(one.dtype).tiny))
-        for one, other in zip(*results, strict=True)
-        if one.is_floating_point() and one.numel()
-    ]
-    return max(changes, default=0.0)
-
-
-def _outputs(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result.detach()]
-    items = result.values() if isinstance(result, Mapping) else result if isinstance(result, tuple | list) else ()
-    return [tensor for item in items for tensor in _outputs(item)]

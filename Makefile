@@ -24,7 +24,7 @@ lint: $(INSTALLED)       ## ruff and mypy --strict
 	$(BIN)/mypy
 
 bench: $(INSTALLED)      ## Run the benchmarks on this machine
-	for name in throughput predictors latency_loss one_path scale agreement repeatability tensorrt_build; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in throughput predictors latency_loss one_path scale agreement repeatability tensorrt_build gate; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:           ## Remove what these commands made
 	rm -rf $(VENV) demo-output

@@ -69,7 +69,8 @@ class Outcome:
 
     Args:
         name: of the network.
-        verdict: ``direct``, ``fallback`` (torch's exporter wrote it) or ``failed`` (nobody, or wrongly).
+        verdict: ``direct``, ``fallback`` (torch's exporter wrote it), ``failed`` (nobody, or wrongly), or ``rounding``:
+            written directly, and off by no more than the module is off in float32 itself, from float64.
         reason: why it is not direct.
         seconds: what `export_onnx` took.
         torch_seconds: what torch's exporter takes; 0 where it was not asked.
@@ -127,7 +128,8 @@ def report(work: str, found: list[Outcome]) -> str:
     direct = [outcome for outcome in found if outcome.verdict == "direct"]
     shares = [outcome.seconds / outcome.torch_seconds for outcome in direct if outcome.torch_seconds]
     lines = [
-        f"{work}: {len(found)} networks; " + ", ".join(f"{counts[v]} {v}" for v in ("direct", "fallback", "failed"))
+        f"{work}: {len(found)} networks; "
+        + ", ".join(f"{counts[v]} {v}" for v in ("direct", "fallback", "rounding", "failed"))
     ]
     if direct:
         errors = [outcome.error for outcome in direct]
@@ -206,12 +208,16 @@ def _tried(
     if not data:
         return Outcome(name, "fallback", reasons[0], seconds)
     error = _error(data, inputs, expected)
-    verdict = "failed" if not error <= TOLERANCE else "fallback" if reasons else "direct"
+    verdict, why = "fallback" if reasons else "direct", reasons[0] if reasons else ""
+    if not error <= TOLERANCE:
+        own = _rounding(module, inputs, expected)
+        verdict = "rounding" if not reasons and error <= 2 * own else "failed"
+        why = f"error {error:.1e}, of float32 alone {own:.1e}"
     torch_seconds = _torch_seconds(module, inputs) if with_torch and verdict == "direct" else 0.0
     return Outcome(
         name,
         verdict,
-        reasons[0] if reasons else "" if verdict == "direct" else f"error {error:.1e}",
+        why,
         seconds,
         torch_seconds,
         error,
@@ -258,13 +264,22 @@ def _error(data: bytes, inputs: Sample, expected: list[NDArray[Any]]) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    results = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]).run(None, inputs)
-    if len(results) != len(expected):
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return _difference(session.run(None, inputs), expected)
+
+
+def _rounding(module: nn.Module, inputs: Sample, expected: list[NDArray[Any]]) -> float:
+    """Return the error of a module's outputs themselves: how far they are from those in float64."""
+    exact = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in inputs.items()}
+    return _difference(expected, _outputs(module.double(), exact))
+
+
+def _difference(results: list[NDArray[Any]], expected: list[NDArray[Any]]) -> float:
+    """Return the largest difference of an output, relative to the largest output; infinite for other shapes."""
+    if [x.shape for x in results] != [x.shape for x in expected]:
         return float("inf")
     errors = [0.0]
     for given, wanted in zip(results, expected, strict=True):
-        if given.shape != wanted.shape:
-            return float("inf")
         scale = max(float(np.abs(wanted).max(initial=0)), 1e-6)
         errors.append(float(np.abs(given.astype(float) - wanted).max(initial=0)) / scale)
     return max(errors)

@@ -416,3 +416,35 @@ class Fails(nn.Module):
 def test_the_remedy_fits_the_failure(error: Exception, remedy: str) -> None:
     with pytest.raises(ModelError, match=f"does not run on x:1:float32 .*: .*{remedy}"):
         as_model(Fails(error), torch.ones(1))
+
+
+class Cache:
+    """What a language model returns beside its logits: an object that holds tensors, and itself."""
+
+    def __init__(self, *layers: tuple[Tensor, Tensor]) -> None:
+        self.layers, self.length, self.itself, self.cropped = list(layers), 4, self, None
+
+    def crop(self) -> None:
+        """Do nothing."""
+
+
+class Cached(nn.Module):
+    """Returns a tensor and its keys and values in objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, past: Any = None) -> Any:
+        y = self.layer(x)
+        normal = torch.distributions.Normal(y, y.exp(), validate_args=False)
+        return {"y": y, "past": Cache((y * 2, y * 3), (y * 4, y * 5)), "distribution": normal}
+
+
+def test_tensors_in_objects_are_outputs() -> None:
+    model = as_model(Cached(), {"x": torch.randn(2, 4), "past": None})
+    y, *kept, mean, std = model.reference_outputs()
+    np.testing.assert_array_equal(kept, [y * 2, y * 3, y * 4, y * 5])
+    np.testing.assert_allclose((mean, std), (y, np.exp(y)), rtol=1e-5)
+    with OnnxRuntimeBackend().compile(model, CompileOptions()) as compiled:
+        assert verify_outputs(compiled, model, "fp32") == ()

@@ -237,8 +237,9 @@ class Model:
         """Return the module's own outputs for tensors, which it may change in place, and enter `watch` for its call."""
         import torch
 
-        before, module = [x.clone() for x in tensors], self.module
+        before = [x.clone() for x in tensors]
         with torch.inference_mode():
+            module = self.module  # built before anybody watches
             with watch:
                 returned = module(*tensors)
             outputs = [as_array(output) for output in tensors_of(returned)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -15,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def tensors_of(result: Any) -> Iterator[Tensor]:
-    """Yield the tensors that a module returns, also those inside tuples, lists, dicts and dataclasses, in order.
-
-    None, numbers and texts beside them are left out: no runtime gives them.
+    """Yield the tensors that a module returns, in order: see `latbench.tracing.returned`.
 
     Raises:
-        ModelError: it returns anything else, or no tensor at all.
+        ModelError: it returns no tensor at all.
     """
-    found = list(_tensors(result))
+    from latbench.tracing.returned import returned_tensors
+
+    found = returned_tensors(result)
     if not found:
         raise ModelError(
             f"the module returns a {type(result).__name__} without a tensor: wrap it so that it returns one"
@@ -42,23 +41,3 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
         tensor = tensor.float()
     array: NDArray[Any] = tensor.numpy(force=True)
     return array
-
-
-def _tensors(result: Any) -> Iterator[Tensor]:
-    from torch import Tensor
-    from torch.utils import _pytree
-
-    if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, tuple | list | Mapping):
-        for item in result.values() if isinstance(result, Mapping) else result:
-            yield from _tensors(item)
-    elif isinstance(result, bool | int | float | complex | str | None):
-        return
-    elif dataclasses.is_dataclass(result):
-        for field in dataclasses.fields(result):
-            yield from _tensors(getattr(result, field.name))
-    elif not _pytree.tree_is_leaf(result):  # a type that its library has told torch how to take apart
-        yield from _tensors(_pytree.tree_leaves(result))
-    else:
-        raise ModelError(f"the module returns a {type(result).__name__}: wrap it so that it returns tensors")

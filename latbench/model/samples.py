@@ -201,5 +201,5 @@ def _check(owner: str, name: str, value: Any) -> None:
     ):
         raise ModelError(
             f"the sample {name!r} of {owner} is a {kind.__name__}: give a tensor or an array, "
-            "or a list, a tuple or a dict of them"
+            "or a list, a tuple or a dict of them; wrap a network that takes anything else"
         )

@@ -21,6 +21,7 @@ from latbench.tracing.keeping import Keepsake
 from latbench.tracing.memory import viewed, written
 from latbench.tracing.nodes import Node, Spec, Trace, TraceError, tensors_in
 from latbench.tracing.recorder import Recorder
+from latbench.tracing.returned import returned_tensors
 from latbench.tracing.specs import spec_of
 
 __all__ = ["Node", "Spec", "Trace", "TraceError", "trace"]
@@ -45,7 +46,7 @@ def trace(module: nn.Module, inputs: Mapping[str, NDArray[Any] | Tensor]) -> Tra
             values = [recorder.add_input(_spec(value)) for value in inputs.values()]
             with torch.no_grad(), recorder:
                 result = module(*values)
-            recorder.add_outputs(list(_outputs(result)))
+            recorder.add_outputs(returned_tensors(result))
             _refuse_state(keepsake, recorder)
         finally:
             keepsake.restore()
@@ -63,22 +64,6 @@ def _spec(value: NDArray[Any] | Tensor) -> Spec:
     if isinstance(value, Tensor):
         return spec_of(value)
     return Spec(value.shape, torch.from_numpy(np.empty(0, value.dtype)).dtype)
-
-
-def _outputs(result: Any) -> list[Tensor]:
-    """Return the tensors among what a module returns, in order; None and numbers beside them are left out.
-
-    Raises:
-        TypeError: there is something else among them.
-    """
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, tuple | list | Mapping):
-        items = result.values() if isinstance(result, Mapping) else result
-        return [tensor for item in items for tensor in _outputs(item)]
-    if result is None or isinstance(result, int | float | str):
-        return []
-    raise TypeError(f"the module returns a {type(result).__name__}, neither a tensor nor a tuple of tensors")
 
 
 def _refuse_state(keepsake: Keepsake, recorder: Recorder) -> None:

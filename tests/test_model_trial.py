@@ -91,7 +91,17 @@ def test_a_module_that_computes_more_in_each_call_is_refused() -> None:
         as_model(Growing(), X)
     with pytest.raises(ModelError, match="computes more in each call"):
         as_model(Growing(), torch.arange(6.0).reshape(1, 6).zero_())  # nothing else would be run on other numbers
-    as_model(Growing(most=2), X)
+    for most in (1, 2, 6):
+        as_model(Growing(most), X)
+
+
+def test_a_forward_that_ends_the_program_is_refused() -> None:
+    class Ending(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise SystemExit(3)
+
+    with pytest.raises(ModelError, match=r"Ending does not run on x:1x6:float32 .SystemExit"):
+        as_model(Ending(), X)
 
 
 def test_what_a_first_call_makes_and_last_weights_of_zeros_are_no_reason() -> None:
@@ -101,10 +111,14 @@ def test_what_a_first_call_makes_and_last_weights_of_zeros_are_no_reason() -> No
     as_model(cached, X)
 
 
-@pytest.mark.parametrize("key", [id, lambda x: float(x[0, :2].double().sum())], ids=["identity", "sum"])
+@pytest.mark.parametrize(
+    "key",
+    [id, lambda x: float(x[0, :2].double().sum()), lambda x: float(x[0, 1]), lambda x: x.numpy().tobytes()],
+    ids=["identity", "sum", "one number", "bytes"],
+)
 def test_every_run_has_an_object_and_values_of_its_own(key: Callable[[Tensor], Any]) -> None:
     module = Remembering(key)
-    model = Model.from_module(module, torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0, 33.0]]))
+    model = Model.from_module(module, torch.tensor([[1.0, 2.0, 4.0, 8.0, 16.0, 33.5]]))
     measured: Any = model.module
     with CpuBackend().compile(model, CompileOptions()) as compiled:
         before = measured.computed

@@ -34,6 +34,8 @@ _COMPILING_RUNS = 3
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Multiples of it, without their whole parts, come near no value twice for long."""
 
+_CHANGED = 8
+"""So many numbers of a sample at either end are others in each run."""
 _ALIVE = 10_000
 """Inputs of so many runs live on: the next object may have the identity of one that is gone."""
 
@@ -100,7 +102,7 @@ class PreparedModule:
             return self._infer(*self._inputs)
 
     def _next_inputs(self) -> list[torch.Tensor]:
-        """Return one of two samples, in turns, as new objects, their first number another one in each call.
+        """Return one of two samples, in turns, as new objects, with other first and last numbers in each call.
 
         A module that remembers what it made of inputs computes anew, as it does where it is used. One that changes its
         inputs gets copies: scaled a thousand times, numbers overflow, or get so small that they are slow.
@@ -110,7 +112,9 @@ class PreparedModule:
         with torch.inference_mode():
             for x, ends in zip(self._in_turns[0], self._ends, strict=True):
                 if ends is not None:
-                    x[(0,) * x.ndim] = ends[0] + (ends[1] - ends[0]) * (self._runs * _GOLDEN % 1)
+                    number = ends[0] + (ends[1] - ends[0]) * (self._runs * _GOLDEN % 1)
+                    x[(0,) * (x.ndim - 1)][:_CHANGED] = number
+                    x[(-1,) * (x.ndim - 1)][-_CHANGED:] = number
         if self._model.changes_inputs:
             return [x.clone() for x in self._in_turns[0]]
         self._alive.append([x.detach() for x in self._in_turns[0]])
@@ -170,11 +174,11 @@ class PreparedModule:
 
 
 def _ends(x: torch.Tensor) -> tuple[float, float] | None:
-    """Return between which values the first number of a sample may lie; None where it must stay as it is.
+    """Return between which values the numbers of a sample may lie; None where they must stay as they are.
 
-    Integers may decide the work, and so may zeros and what is not finite. Types of one byte have too few values.
+    Whole numbers may decide the work, and so may what is not finite. Types of one byte have too few values.
     """
-    if not x.is_floating_point() or not x.numel() or x.element_size() == 1:
+    if not x.is_floating_point() or not x.numel() or x.element_size() == 1 or bool((x == x.round()).all()):
         return None
     low, high = float(x.min()), float(x.max())
     if low == high:

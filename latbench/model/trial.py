@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from latbench.model import Model
     from latbench.model.precision import Observed
 
+_CALLS = 20
+"""So many calls, each of which computes more than the one before, are no start."""
+
 _REMEDIES = {
     r"missing .*required": "give every input that its forward needs",
     r"unexpected keyword": "give the inputs that its forward takes",
@@ -54,7 +57,7 @@ def tried(model: Model) -> Model:
         first = _called(model, place)
     except LatbenchError:
         raise
-    except Exception:  # noqa: BLE001 - it may take no other numbers than the sample's
+    except (Exception, SystemExit):  # noqa: BLE001 - it may take no other numbers than the sample's
         place = model.tensors()
         first = _called_as_given(model, place)
     model.elsewhere = first.outputs
@@ -88,16 +91,22 @@ def _refuse_kept(model: Model, place: Sequence[Tensor], others: list[NDArray[Any
             f"{model.name} returns what it computed for other inputs: it calls {second.operators} operators, where its "
             f"first call had {first.operators}; measure a module that computes its outputs anew in each call"
         )
-    if first.elements >= second.elements:
-        return
-    # A second call may find what the first has made, such as a state; the third then is like the second.
-    last = _called_again(model, place)
-    if last is not None and last.seen is not None and second.elements < last.seen.elements:
-        raise ModelError(
-            f"{model.name} computes more in each call ({first.elements:,}, {second.elements:,} and "
-            f"{last.seen.elements:,} numbers in its first three), so it has no latency: it keeps what it has seen; "
-            "measure a module that takes what it keeps as an input, of the size that you mean"
-        )
+    _refuse_growing(model, place, [first.elements, second.elements])
+
+
+def _refuse_growing(model: Model, place: Sequence[Tensor], elements: list[int]) -> None:
+    """Refuse a module whose every call computes more numbers than the one before; one that fills up is called on."""
+    while elements[-2] < elements[-1]:
+        if len(elements) == _CALLS:
+            listed = ", ".join(f"{count:,}" for count in elements[:3])
+            raise ModelError(
+                f"{model.name} computes more in each call ({listed}, ... numbers), so it has no latency: it keeps what "
+                "it has seen; measure a module that takes what it keeps as an input, of the size that you mean"
+            )
+        again = _called_again(model, place)
+        if again is None or again.seen is None:
+            return
+        elements.append(again.seen.elements)
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 class Size:
     """How much of everything."""
 
+    space: str
     samples: int
     train: str
     seeds: int
@@ -26,9 +27,8 @@ class Size:
     train_epochs: int
 
 
-FULL = Size(samples=200, train="50,100", seeds=5, epochs=6, train_epochs=5)
-SHORT = Size(samples=24, train="12", seeds=2, epochs=2, train_epochs=1)
-SPACE = "--space darts -S cells=5 -S channels=8 -S image=16"
+FULL = Size("-S cells=5 -S channels=8 -S image=16", samples=200, train="50,100", seeds=5, epochs=6, train_epochs=5)
+SHORT = Size("-S cells=3 -S channels=4 -S image=8", samples=24, train="12", seeds=2, epochs=2, train_epochs=1)
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     size, out = SHORT if arguments.short else FULL, arguments.out
     start = time.monotonic()
     store = out / "profile.db"
-    latbench(f"profile {SPACE} --backend onnxruntime --samples {size.samples} --operators --store {store}")
+    latbench(f"profile --space darts {size.space} --backend onnxruntime --samples {size.samples} --operators --store {store}")
     for predictor in ("mlp", "gbdt", "lookup"):
         path = out / f"{predictor}.safetensors"
         if not path.exists():  # an interrupted search continues with the predictor that it began with

@@ -58,7 +58,7 @@ class PreparedModule:
         self._inputs, others = ([variant.moved_input(x, device) for x in model.tensors()] for _ in range(2))
         self._in_turns = [self._inputs, others]
         self._ends = [_ends(x) for x in self._inputs]
-        self._runs = 0
+        self._samples_given = 0
         self._alive: deque[list[torch.Tensor]] = deque(maxlen=_ALIVE)
         self._infer = variant.inference(self._module, device)
         if variant.mode is not None:
@@ -108,11 +108,11 @@ class PreparedModule:
         inputs gets copies: scaled a thousand times, numbers overflow, or get so small that they are slow.
         """
         self._in_turns.reverse()
-        self._runs += 1
+        self._samples_given += 1
         with torch.inference_mode():
             for x, ends in zip(self._in_turns[0], self._ends, strict=True):
                 if ends is not None:
-                    number = ends[0] + (ends[1] - ends[0]) * (self._runs * _GOLDEN % 1)
+                    number = ends[0] + (ends[1] - ends[0]) * (self._samples_given * _GOLDEN % 1)
                     x[(0,) * (x.ndim - 1)][:_CHANGED] = number
                     x[(-1,) * (x.ndim - 1)][-_CHANGED:] = number
         if self._model.changes_inputs:

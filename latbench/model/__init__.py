@@ -238,8 +238,8 @@ class Model:
         import torch
 
         before = [x.clone() for x in tensors]
+        module = self.module  # built before anybody watches, and with weights as training has them
         with torch.inference_mode():
-            module = self.module  # built before anybody watches
             with watch:
                 returned = module(*tensors)
             outputs = [as_array(output) for output in tensors_of(returned)]

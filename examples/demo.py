@@ -39,7 +39,9 @@ def main() -> None:
     size, out = SHORT if arguments.short else FULL, arguments.out
     start = time.monotonic()
     store = out / "profile.db"
-    latbench(f"profile --space darts {size.space} --backend onnxruntime --samples {size.samples} --operators --store {store}")
+    latbench(
+        f"profile --space darts {size.space} --backend onnxruntime --samples {size.samples} --operators --store {store}"
+    )
     for predictor in ("mlp", "gbdt", "lookup"):
         path = out / f"{predictor}.safetensors"
         if not path.exists():  # an interrupted search continues with the predictor that it began with

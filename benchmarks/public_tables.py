@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import header, table
 from latbench.prediction.evaluation.metrics import Accuracy
-from latbench.prediction.fit import fit_estimator
+from latbench.prediction.plugin import fit_estimator
+from latbench.prediction.structure.networks import are_alive, twin_labels
 from latbench.prediction.trained import predict_values
 from latbench.predictor import Context
 from latbench.records.noise_floor import noise_floor
 from latbench.spaces.nasbench201 import NasBench201Space
-from latbench.spaces.nasbench201.cell import NasBench201Cell
 
 SIZES = (20, 100, 900)
 GOALS: dict[str, tuple[float | None, float | None, float | None]] = {
@@ -76,25 +76,17 @@ def read(folder: Path) -> dict[str, Table]:
     for name in ("nb201_latency", "nb201_compiled_latency"):
         columns = pq.read_table(folder / f"{name}.parquet").to_pydict()
         cells = [space.parse(text) for text in columns["arch"]]
-        canonical = np.array([cell.canonical() for cell in cells])
-        # Where every path is dead, the output does not have the input, 0, in it.
-        live = np.array(["0" in text for text in canonical])
-        structures, networks = (
-            np.unique(texts, return_inverse=True)[1] for texts in (canonical, [least_text(cell) for cell in cells])
-        )
+        canonical = [cell.canonical() for cell in cells]
+        structures = np.unique(canonical, return_inverse=True)[1]
         X = space.encode(cells)
+        networks = twin_labels(space.graphs(), space.columns, X)
+        assert networks is not None
+        live = are_alive(space.graphs(), space.columns, X)
         for device in GOALS.keys() & columns.keys():
             y = np.array(columns[device], dtype=np.float64)
             kept = live & np.isfinite(y)
             tables[device] = Table(X[kept], y[kept], structures[kept], networks[kept])
     return tables
-
-
-def least_text(cell: NasBench201Cell) -> str:
-    """Return the text that a cell and its twin share: without an edge between them, nodes 1 and 2 may change places."""
-    into_1, into_2, between, skip, from_1, from_2 = cell.operations
-    twin = NasBench201Cell((into_2, into_1, between, skip, from_2, from_1)) if between == "none" else cell
-    return min(str(cell), str(twin))
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ import torch
 from latbench.errors import DataError, UsageError
 from latbench.prediction.evaluation.comparison import compare
 from latbench.prediction.few_samples.expansion import Expansion
-from latbench.prediction.fit import fit, fit_estimator
+from latbench.prediction.fit import fit
+from latbench.prediction.plugin import fit_estimator
 from latbench.predictor import Context, Cost, Source
 from latbench.records.profile import Profile
 from latbench.space import Column, Term

@@ -12,7 +12,7 @@ from latbench.testing.additive_profile import additive_profile
 
 def test_every_error_stands_beside_the_baseline_and_the_floor() -> None:
     comparison = compare(
-        additive_profile(150, noise=0.02, duplicates=60), ["ridge", "lookup"], train_sizes=(100, 20), seeds=3
+        additive_profile(200, noise=0.02, duplicates=60), ["ridge", "lookup"], train_sizes=(100, 20), seeds=3
     )
     assert [(row.train_size, row.predictor) for row in comparison.rows] == [
         (size, name) for size in (20, 100) for name in ("constant", "ridge", "lookup")
@@ -20,7 +20,8 @@ def test_every_error_stands_beside_the_baseline_and_the_floor() -> None:
     errors = {(row.train_size, row.predictor): row.mean.mape for row in comparison.rows}
     assert comparison.noise_floor.mape is not None
     assert comparison.noise_floor.mape < errors[100, "ridge"] < errors[20, "ridge"] < errors[20, "constant"]
-    assert (comparison.test_size, comparison.seeds, comparison.notes) == (50, 3, ())
+    assert (comparison.test_size > 40, comparison.seeds) == (True, 3)
+    assert all("without a live path" in note for note in comparison.notes)
     heads, rows = comparison.table()
     assert all(len(row) == len(heads) for row in rows)
     assert {row[heads.index("noise floor")] for row in rows} == {f"{comparison.noise_floor.mape:.1%}"}
@@ -28,14 +29,14 @@ def test_every_error_stands_beside_the_baseline_and_the_floor() -> None:
 
 def test_every_predictor_sees_the_same_splits() -> None:
     profile = additive_profile(60, noise=0.02)
-    first, second = compare(profile, ["ridge", "ridge"], train_sizes=(40,), seeds=2).rows[1:]
+    both = compare(profile, ["lookup", "ridge"], train_sizes=(40,), seeds=2).rows[2]
     alone = compare(profile, ["ridge"], train_sizes=(40,), seeds=2).rows[1]
-    assert first == second == alone
+    assert (both.mean, both.spread, both.by_latency) == (alone.mean, alone.spread, alone.by_latency)
 
 
 def test_what_weakens_the_numbers_is_noted() -> None:
     notes = "\n".join(compare(additive_profile(30, with_operations=False), ["ridge"], train_sizes=(20,), seeds=1).notes)
-    assert "only 10 test architectures" in notes
+    assert "only 7 test architectures" in notes
     assert "noise floor is unknown" in notes
     assert "operator table" in notes
 
@@ -59,7 +60,7 @@ def test_json_has_no_nan() -> None:
 
 
 def test_too_small_a_profile_is_refused() -> None:
-    with pytest.raises(DataError, match="30 architectures cannot give 100"):
+    with pytest.raises(DataError, match="30 architectures of 27 structures cannot give 100"):
         compare(additive_profile(30), ["ridge"])
     with pytest.raises(DataError, match="0 seeds"):
         compare(additive_profile(30), ["ridge"], seeds=0)

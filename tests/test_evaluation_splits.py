@@ -12,18 +12,24 @@ groupings = st.lists(st.integers(0, 30), min_size=12, max_size=60)
 
 
 @given(groupings, st.sets(st.integers(1, 8), min_size=1), st.integers(0, 99))
-def test_groups_never_straddle_and_every_row_of_the_largest_split_is_used_once(
+def test_training_sets_are_nested_rows_of_distinct_groups_of_which_no_row_is_tested_on(
     groups: list[int], sizes: set[int], seed: int
 ) -> None:
     try:
         split = split_by_group(groups, sorted(sizes), seed=seed)
     except DataError:
         assume(False)
-    assert {groups[row] for row in split.train[max(sizes)]}.isdisjoint(groups[row] for row in split.test)
-    assert sorted([*split.train[max(sizes)], *split.test]) == list(range(len(groups)))
+    trained = [groups[row] for row in split.train[max(sizes)]]
+    assert len(set(trained)) == len(trained) == max(sizes)
+    assert sorted(split.test) == [row for row, group in enumerate(groups) if group not in trained]
     for size in sizes:
         assert len(split.train[size]) == size
         np.testing.assert_array_equal(split.train[size], split.train[max(sizes)][:size])
+
+
+def test_any_row_of_a_group_may_be_trained_on() -> None:
+    drawn = {int(split_by_group([0] * 8 + [1], [1], seed=seed).train[1][0]) for seed in range(200)}
+    assert drawn == set(range(9))
 
 
 def test_a_seed_is_a_split() -> None:

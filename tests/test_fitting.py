@@ -15,8 +15,8 @@ from sklearn.tree import DecisionTreeRegressor
 
 from latbench.errors import DataError, ParseError, PluginError, PredictorFileError, ShapeError, UsageError
 from latbench.prediction.evaluation.comparison import compare
-from latbench.prediction.fit import fit, fit_estimator
-from latbench.prediction.plugin import names_of
+from latbench.prediction.fit import fit
+from latbench.prediction.plugin import fit_estimator, names_of
 from latbench.prediction.trained import is_differentiable, predict_values
 from latbench.testing.additive_profile import additive_profile
 

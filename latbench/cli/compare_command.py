@@ -21,7 +21,7 @@ def run(
     store: Annotated[Path, typer.Argument(help="The store to learn from and to test on.")],
     predictors: Annotated[
         str | None,
-        typer.Option(help="Comma-separated names; by default, all that are available and can learn from this store."),
+        typer.Option(help="Comma-separated names, also auto; by default, all that can learn from this store."),
     ] = None,
     train: Annotated[
         str | None,
@@ -35,19 +35,22 @@ def run(
         typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
     sources: Sources = None,
+    keep_dead: opt.KeepDead = False,
     quantity: opt.Quantity = None,
     old: opt.OldQuantity = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Compare predictors on held-out architectures, beside the measured noise floor.
 
-    Isomorphic architectures never straddle training and test; every predictor sees the same splits.
+    A size counts architectures of different structure, isomorphic ones never straddle training and test, and every
+    predictor sees the same splits: "behind" is the mean difference to the best one, "(noise)" where the seeds cannot
+    tell. "fastest 10%" is the MAPE where searches end; --json has it by latency.
 
     \b
     Examples:
       latbench compare runs/ort.db
       latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
-      latbench compare runs/ort.db --plot runs/predictors.png
+      latbench compare runs/ort.db --predictors auto,mlp --plot runs/predictors.png
       latbench compare runs/cuda.db --quantity energy
       latbench compare runs/new.db --train 10,20 --sources runs/ort.db --sources runs/cuda.db
     """
@@ -60,14 +63,16 @@ def run(
     chosen = None if predictors is None else _names(predictors)
     profile, others = profile_and_sources(store, sources, opt.quantity_of(quantity, old))
     sizes = sizes or (_default_size(profile),)
-    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds, sources=others)
+    comparison = compare(profile, chosen, train_sizes=sizes, seeds=seeds, sources=others, keep_dead=keep_dead)
     if as_json:
         print_json(comparison.to_json())
     else:
         _print(comparison, title=f"{store}: mean over {seeds} random splits")
     if plot is None:
         return
-    measured, predicted = held_out(profile, comparison.predictors, train_size=max(sizes), sources=others)
+    measured, predicted = held_out(
+        profile, comparison.predictors, train_size=max(sizes), sources=others, keep_dead=keep_dead
+    )
     floor = comparison.noise_floor.mape
     figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
     try:

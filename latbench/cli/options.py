@@ -65,6 +65,9 @@ Quantity = Annotated[
     Literal["latency", "energy", "memory"] | None,
     typer.Option(help="What to read of a store that holds several; unless given, what it holds, or latency."),
 ]
+KeepDead = Annotated[
+    bool, typer.Option("--keep-dead", help="Learn from networks without a path from input to output, too.")
+]
 OldQuantity = Annotated[
     Literal["latency_ms", "energy_mj"] | None, typer.Option("--target", hidden=True, help="The old --quantity.")
 ]

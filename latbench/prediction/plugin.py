@@ -1,4 +1,4 @@
-"""Predictors by name: built, asked what they can do, and refused where they have nothing to learn from."""
+"""Predictors by name: built and fitted, asked what they can do, and refused where they have nothing to learn from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from latbench.errors import UsageError
+from latbench.errors import DataError, UsageError, reason
 from latbench.plugins import PREDICTORS, configure, names
 from latbench.prediction.few_samples.expansion import Expansion
 from latbench.predictor import Context, DifferentiablePredictor, HasArrays, NeedsCosts, Predictor, UsesSources
@@ -33,6 +34,51 @@ def create_predictor(plugin: str, params: Mapping[str, Any] | None = None) -> Pr
         )
     created: Predictor = estimator
     return created
+
+
+def fit_estimator(
+    plugin: str,
+    X: NDArray[np.floating],
+    y: NDArray[np.floating],
+    *,
+    context: Context,
+    seed: int = 0,
+    params: Mapping[str, Any] | None = None,
+) -> Predictor:
+    """Build a predictor and fit it, with the context if it takes one.
+
+    Returns:
+        The fitted predictor, in the unit of `y`. One that is not written for latbench (`latbench.predictor`) is
+        wrapped in a `latbench.prediction.sklearn.standardised_labels.StandardisedLabels`.
+
+    Raises:
+        PluginError: no such predictor, or its library is missing.
+        UsageError: it is not a regressor, does not take a keyword, or its own fit failed.
+        DataError: fewer than two rows, or labels that are not positive and finite.
+    """
+    if len(y) < 2:
+        raise DataError(f"{len(y)} measured architectures are too few to learn from: profile more")
+    if not (np.isfinite(y) & (y > 0)).all():
+        raise DataError(
+            "a label is zero, negative or not finite: every measured value is positive: correct or drop that row"
+        )
+    estimator = create_predictor(plugin, params)
+    if "random_state" in estimator.get_params() and "random_state" not in (params or {}):
+        estimator.set_params(random_state=seed)
+    try:
+        if takes_context(estimator):
+            return estimator.fit(X, y, context=context)  # type: ignore[call-arg]
+        if is_written_for_latbench(estimator):
+            return estimator.fit(X, y)
+        from latbench.prediction.sklearn.standardised_labels import StandardisedLabels
+
+        standardised: Predictor = StandardisedLabels(estimator).fit(X, y)
+        return standardised
+    except Exception as error:  # a foreign estimator raises anything
+        given = f" with {dict(params)}" if params else ""
+        raise UsageError(
+            f"predictor {plugin!r} cannot be fitted{given} ({reason(error)}): correct its keywords, or choose another"
+        ) from error
 
 
 def takes_context(estimator: Predictor) -> bool:

@@ -27,33 +27,35 @@ class Split:
 
 
 def split_by_group(groups: Sequence[Hashable], train_sizes: Sequence[int], *, seed: int) -> Split:
-    """Draw nested training sets; all rows whose group is in none of them are the test set.
+    """Draw nested training sets of distinct groups; all rows whose group is in none of them are the test set.
+
+    A size counts structures, not rows: several rows of one structure (isomorphic architectures) teach little more than
+    one of them. Of each group in the training sets one row, drawn at random, is trained on, and none is tested on.
 
     Args:
-        groups: the group of each row; rows of one group (isomorphic architectures) are never split.
-        train_sizes: how many rows each training set has.
-        seed: draws the order of the groups.
+        groups: the group of each row.
+        train_sizes: how many groups each training set has.
+        seed: draws the order of the groups, and their rows.
 
     Raises:
-        DataError: a size below 1, or too few rows to leave any for the test.
+        DataError: a size below 1, or too few groups to leave any for the test.
     """
     sizes = sorted(set(train_sizes))
     if not sizes or sizes[0] < 1:
         raise DataError(f"training sizes {list(train_sizes)}: give at least one, each at least 1")
+    shuffled = np.random.default_rng(seed).permutation(len(groups))
     members: dict[Hashable, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    order = np.random.default_rng(seed).permutation(len(members))
-    shuffled = [list(members.values())[index] for index in order]
-    train: list[int] = []
-    test: list[int] = []
-    for rows in shuffled:
-        # A group that would make the training set larger than asked is tested on.
-        (train if len(train) + len(rows) <= sizes[-1] else test).extend(rows)
-    if len(train) < sizes[-1] or not test:
-        raise DataError(
-            f"{len(groups)} architectures cannot give {sizes[-1]} for training and leave some for the test: "
-            "profile more, or train on fewer"
+    for row in shuffled.tolist():
+        members.setdefault(groups[row], []).append(row)
+    if len(members) <= sizes[-1]:
+        distinct = f"{len(groups)} architectures" + (
+            f" of {len(members)} structures" if len(members) < len(groups) else ""
         )
-    cut = {size: np.array(train[:size], dtype=np.intp) for size in sizes}
-    return Split(cut, np.array(test, dtype=np.intp))
+        raise DataError(
+            f"{distinct} cannot give {sizes[-1]} for training and leave some for the test: profile more, or train on "
+            "fewer"
+        )
+    drawn = list(members.values())
+    train = [rows[0] for rows in drawn[: sizes[-1]]]
+    test = sorted(row for rows in drawn[sizes[-1] :] for row in rows)
+    return Split({size: np.array(train[:size], dtype=np.intp) for size in sizes}, np.array(test, dtype=np.intp))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from latbench.errors import ParseError
 from latbench.spaces.cells.checks import check_operation
@@ -51,14 +52,15 @@ class NasBench201Cell:
             yield [(source, kind) for (source, to), kind in zip(EDGES, self.operations, strict=True) if to == node]
 
     def canonical(self) -> str:
-        """Return the expression that node 3 computes from ``0``, its sums sorted, which isomorphic cells share.
+        """Return the sum that node 3 computes from ``0``, its terms sorted, which isomorphic cells share.
 
-        A skip connection is its source, and ``none`` is ``#``, as is any operation on a node that is ``#`` alone.
+        A skip connection hands on the terms of its source; ``none``, and any operation on a node without terms, adds
+        none. A cell without a live path is ``#``.
         """
-        expressions = ["0"]
+        terms: list[tuple[str, ...]] = [("0",)]
         for incoming in self.nodes():
-            expressions.append("+".join(sorted(_expression(kind, expressions[source]) for source, kind in incoming)))
-        return expressions[-1]
+            terms.append(tuple(sorted(chain(*(_terms(kind, terms[source]) for source, kind in incoming)))))
+        return "+".join(terms[-1]) or "#"
 
 
 def parse_cell(text: str) -> NasBench201Cell:
@@ -96,7 +98,7 @@ def _incoming(group: str, node: int, column: int) -> Iterator[str]:
         column += len(token) + 1
 
 
-def _expression(kind: str, source: str) -> str:
-    if kind == "none" or source == "#":
-        return "#"
-    return source if kind == "skip_connect" else f"({source})@{kind}"
+def _terms(kind: str, source: tuple[str, ...]) -> tuple[str, ...]:
+    if kind == "none" or not source:
+        return ()
+    return source if kind == "skip_connect" else (f"({'+'.join(source)})@{kind}",)

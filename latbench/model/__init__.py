@@ -262,8 +262,11 @@ def evaluated(module: nn.Module) -> nn.Module:
 
 
 def _measurable(name: str, module: nn.Module) -> nn.Module:
+    import torch
+
     try:
-        return evaluated(copy.deepcopy(module).cpu())
+        with torch.no_grad():  # so that the copied weights of TorchScript are no results, of which `cpu` warns
+            return evaluated(copy.deepcopy(module).cpu())
     except RuntimeError as error:  # torch copies only tensors that a user has created, none that it has computed
         raise ModelError(
             f"{name} cannot be copied ({first_line(error)}): give a function that builds it instead"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -21,6 +20,7 @@ from latbench.prediction.few_samples.expansion import ColumnSet, Expansion, colu
 from latbench.prediction.few_samples.line_module import LineModule
 from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
 from latbench.prediction.few_samples.robust_line import fit_robust_line
+from latbench.prediction.few_samples.threads import one_thread
 from latbench.predictor import Context
 
 ROWS_PER_MEMBER = 10
@@ -96,7 +96,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         chosen, line = fit_robust_line(sets, X, y / unit, weight)
         self.coef_, self.intercept_ = unit * chosen.unmixed(line.coef), unit * line.intercept
         self.expansion_ = chosen.expansion
-        with _one_thread():
+        with one_thread():
             *layers, w3, b3 = self._fit_networks(
                 chosen.expansion(X), _inputs(chosen), line.left_out, relative_scale(y / unit), weight
             )
@@ -263,17 +263,6 @@ def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> float:
     weight = rows.weight / rows.scale**2
     best = (weight * left_out * rows.missed).sum() / (weight * left_out**2).sum()
     return float(best.nan_to_num(0.0).clamp(0.0, 1.0))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: on matrices this small, several mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _float32(values: Any) -> Tensor:

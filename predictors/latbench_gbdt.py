@@ -13,8 +13,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from latbench.prediction.few_samples.expansion import Expansion
-from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
+from latbench.prediction.few_samples.regression import (
+    Matrix,
+    fitted_encodings,
+    group_matrix,
+    merge_rows,
+    relative_scale,
+)
 from latbench.predictor import Context
+
+CHUNK = 64
+"""Rows that are predicted at once: what the trees make of more does not stay in a core's cache."""
 
 
 class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -88,14 +97,13 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.trees_ = _trees(booster.dump_model()["tree_info"], self.num_leaves)
         for name in ("constant", "leaf_coef"):
             self.trees_[name] *= unit
+        self.forest_ = _Forest(self.trees_)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings ``(n, columns)``."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        features = self._features(X)
-        return sum((_predict(tree, features) for tree in zip(*self.trees_.values(), strict=True)), np.zeros(len(X)))
+        X = fitted_encodings(self, X)
+        return self.forest_(self._features(X))
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the trees."""
@@ -117,6 +125,7 @@ class GbdtRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.expansion_, self.counts_ = Expansion.from_arrays(arrays, self.n_features_in_), arrays["counts"]
         self.trees_ = {name: arrays[name] for name in names}
         _check(self.trees_, sum(self.counts_.shape))
+        self.forest_ = _Forest(self.trees_)
         return self
 
     def _features(self, X: Matrix) -> Matrix:
@@ -180,18 +189,43 @@ def _trees(dump: list[dict[str, Any]], leaves: int) -> dict[str, NDArray[Any]]:
     return trees
 
 
-def _predict(tree: tuple[NDArray[Any], ...], features: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the value of the leaf that each row ``(n, features)`` falls into."""
-    feature, threshold, children, constant, leaf_feature, leaf_coef = tree
-    rows = np.arange(len(features))
-    node = np.zeros(len(features), dtype=np.int64)
-    for _ in range(len(feature)):
-        split = np.maximum(node, 0)
-        right = (features[rows, feature[split]] > threshold[split]).astype(np.int64)
-        node = np.where(node < 0, node, children[split, right])
-    leaf = -1 - node
-    slope = leaf_coef[leaf] * features[rows[:, None], leaf_feature[leaf]]
-    return np.asarray(constant[leaf] + slope.sum(axis=1))
+class _Forest:
+    """Trees of `_blank_trees` as one list of nodes, of which all trees are walked at once.
+
+    A leaf is a node that leads to itself.
+    """
+
+    def __init__(self, trees: Mapping[str, NDArray[Any]]) -> None:
+        children, constant = trees["children"], trees["constant"]
+        count, splits = trees["feature"].shape
+        leaves = splits + 1
+        self._roots = np.arange(count) * (splits + leaves)
+        inner = np.where(children < 0, splits - 1 - children, children) + self._roots[:, None, None]
+        ends = np.repeat(self._roots[:, None] + splits + np.arange(leaves), 2, axis=1).reshape(count, leaves, 2)
+        self._children = np.concatenate([inner, ends], axis=1).ravel()
+        self._feature = np.pad(trees["feature"], ((0, 0), (0, leaves))).ravel()
+        self._threshold = np.pad(trees["threshold"], ((0, 0), (0, leaves))).ravel()
+        self._constant = np.pad(constant, ((0, 0), (splits, 0))).ravel()
+        self._leaf_feature, self._leaf_coef = (
+            np.pad(trees[name], ((0, 0), (splits, 0), (0, 0))).reshape(-1, splits)
+            for name in ("leaf_feature", "leaf_coef")
+        )
+
+    def __call__(self, features: Matrix) -> Matrix:
+        """Return the sum of the values of the leaves that each row ``(n, features)`` falls into."""
+        return np.concatenate([self._sums(features[at : at + CHUNK]) for at in range(0, len(features), CHUNK)])
+
+    def _sums(self, features: Matrix) -> Matrix:
+        flat, row = features.ravel(), np.arange(len(features))[:, None] * features.shape[1]
+        node = np.broadcast_to(self._roots, (len(features), len(self._roots)))
+        before = None
+        while before is None or not np.array_equal(node, before):
+            before = node
+            right = flat.take(self._feature.take(node) + row) > self._threshold.take(node)
+            node = self._children.take(2 * node + right)
+        slopes, columns = self._leaf_coef.take(node, axis=0), self._leaf_feature.take(node, axis=0)
+        linear = np.einsum("ntk,ntk->n", slopes, flat.take(columns + row[:, :, None]))
+        return np.asarray(self._constant.take(node).sum(axis=1) + linear)
 
 
 def _check(trees: Mapping[str, NDArray[Any]], features: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,22 @@ from torch.nn.functional import embedding_bag, silu
 
 from latbench.prediction.few_samples.expansion import ColumnSet, Expansion, column_sets
 from latbench.prediction.few_samples.line_module import LineModule
-from latbench.prediction.few_samples.regression import Matrix, group_matrix, merge_rows, relative_scale
+from latbench.prediction.few_samples.regression import (
+    Matrix,
+    fitted_encodings,
+    group_matrix,
+    merge_rows,
+    relative_scale,
+)
 from latbench.prediction.few_samples.robust_line import fit_robust_line
 from latbench.prediction.few_samples.threads import one_thread
 from latbench.predictor import Context
 
 ROWS_PER_MEMBER = 10
 """With fewer rows for each member the networks have too little to learn from, and only the line is fitted."""
+
+CHUNK = 1024
+"""Rows that are predicted at once: what the networks make of more does not stay in a core's cache."""
 
 Layers = list[Tensor]
 """Weight and bias of three layers; the first dimension of each is the member."""
@@ -56,12 +66,13 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         intercept_: the line's.
         expansion_: gives the expanded encoding.
         layers_: the networks', see `Layers`; their outputs are summed.
+        network_: the line and the networks as a module.
     """
 
     def __init__(
         self,
         *,
-        hidden: int = 64,
+        hidden: int = 32,
         members: int = 4,
         steps: int = 400,
         learning_rate: float = 5e-3,
@@ -100,19 +111,21 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             *layers, w3, b3 = self._fit_networks(
                 chosen.expansion(X), _inputs(chosen), line.left_out, relative_scale(y / unit), weight
             )
-        self.layers_ = [layer.numpy() for layer in (*layers, unit * w3, unit * b3)]
+        self._set_layers([layer.numpy() for layer in (*layers, unit * w3, unit * b3)])
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
-        return np.asarray(self.module().double()(torch.tensor(X)).numpy())
+        X = fitted_encodings(self, X)
+        rows = torch.from_numpy(X.astype(np.float32))
+        with torch.inference_mode(), one_thread():
+            parts = [self.network_(rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float64)
 
     def module(self) -> nn.Module:
         """Return a float32 module from encodings ``(..., columns)`` to predictions ``(...)``; it has no parameters."""
         check_is_fitted(self)
-        return _Network(LineModule(self.expansion_, self.coef_, self.intercept_), self.layers_)
+        return copy.deepcopy(self.network_)
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the line and the layers."""
@@ -140,9 +153,13 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if [arrays[name].shape for name in names] != shapes:
             raise ValueError(f"the layers of this mlp predictor have the shapes {shapes}")
         self.coef_, self.intercept_ = np.asarray(arrays["coef"], dtype=np.float64), float(arrays["intercept"][0])
-        self.layers_ = [np.asarray(arrays[name], dtype=np.float32) for name in names]
         self.expansion_, self.n_features_in_ = Expansion.from_arrays(arrays, columns), columns
+        self._set_layers([np.asarray(arrays[name], dtype=np.float32) for name in names])
         return self
+
+    def _set_layers(self, layers: list[NDArray[np.float32]]) -> None:
+        self.layers_ = layers
+        self.network_ = _Network(LineModule(self.expansion_, self.coef_, self.intercept_), layers)
 
     def _fit_networks(self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
         """Fit the networks to the line's errors, and fold the scaling around them into their first and last layers.
@@ -207,17 +224,34 @@ class _Rows:
 
 
 class _Network(nn.Module):
-    """The line plus the sum of the networks."""
+    """The line plus the sum of the networks, whose first and last layers are one matrix each."""
+
+    w1: Tensor
+    b1: Tensor
+    w2: Tensor
+    b2: Tensor
+    w3: Tensor
+    b3: Tensor
 
     def __init__(self, line: LineModule, layers: Sequence[NDArray[np.float32]]) -> None:
         super().__init__()
         self.line = line
-        for index, layer in enumerate(layers):
-            self.register_buffer(f"layer{index}", torch.tensor(layer))
+        w1, b1, w2, b2, w3, b3 = (torch.tensor(layer) for layer in layers)
+        self.members, _, self.hidden = w1.shape
+        self.register_buffer("w1", w1.permute(1, 0, 2).flatten(1).contiguous())
+        self.register_buffer("b1", b1.flatten())
+        self.register_buffer("w2", w2)
+        self.register_buffer("b2", b2)
+        self.register_buffer("w3", w3.flatten())
+        self.register_buffer("b3", b3.sum())
 
     def forward(self, encoding: Tensor) -> Tensor:
         rows = self.line.expand(encoding.reshape(-1, encoding.shape[-1]))
-        missed = _run([self.get_buffer(f"layer{index}") for index in range(6)], rows).sum(dim=0)
+        alone = not torch.is_grad_enabled()  # gradients need what goes into an activation
+        hidden = silu(torch.addmm(self.b1, rows, self.w1), inplace=alone)
+        hidden = hidden.view(-1, self.members, self.hidden).transpose(0, 1)
+        hidden = silu(torch.baddbmm(self.b2, hidden, self.w2), inplace=alone)
+        missed = hidden.transpose(0, 1).reshape(len(rows), -1) @ self.w3 + self.b3
         predicted: Tensor = self.line.of_expanded(rows) + missed
         return predicted.reshape(encoding.shape[:-1])
 

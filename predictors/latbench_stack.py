@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from latbench.prediction.few_samples.critical_path import CriticalPath
 from latbench.prediction.few_samples.expansion import ColumnSet, Expansion, column_sets
 from latbench.prediction.few_samples.gaussian_process import GaussianProcess, fit_gaussian_process
-from latbench.prediction.few_samples.regression import Matrix, merge_rows, relative_scale
+from latbench.prediction.few_samples.regression import Matrix, fitted_encodings, merge_rows, relative_scale
 from latbench.prediction.few_samples.robust_line import fit_robust_line, left_out_scale, student_weights
 from latbench.predictor import Context
 
@@ -84,8 +84,7 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings of architectures ``(n, columns)``."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = fitted_encodings(self, X)
         columns = self.columns_(X)
         line = np.maximum(columns @ self.coef_ + self.intercept_, self.least_)
         found = [line]

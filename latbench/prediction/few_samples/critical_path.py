@@ -111,7 +111,7 @@ def _predict(costs: Matrix, runs: Runs) -> tuple[Matrix, Matrix]:
         longest = length.max(axis=1, keepdims=True)
         share = np.exp((length - longest) / TEMPERATURE)
         total = share.sum(axis=1, keepdims=True)
-        some: NDArray[np.bool_] = live.any(axis=1)
+        some = np.asarray(live.any(axis=1))
         value += np.where(some, longest[:, 0] + TEMPERATURE * np.log(total[:, 0]), 0.0)
         on_longest += some[:, None] * np.einsum("np,npg->ng", share / total, paths)
     slopes = [np.full((len(value), 1), base[0]), runs.counts * each, on_longest * along, runs.sums * joined]

@@ -82,9 +82,14 @@ class Expansion:
         columns = np.asarray(X, dtype=np.float64)
         if not len(self.products):
             return columns
-        sums = np.hstack([columns, np.zeros((len(X), 1))])[:, self.sums].sum(axis=-1)
-        padded = np.hstack([columns, sums, np.ones((len(X), 1))])
+        padded = np.hstack([columns, columns @ self.sum_matrix(), np.ones((len(X), 1))])
         return np.hstack([columns, padded[:, self.products].prod(axis=-1)])
+
+    def sum_matrix(self) -> Matrix:
+        """Return the 0/1 matrix ``(width, sums)`` that adds up the columns of each sum."""
+        matrix = np.zeros((self.width + 1, len(self.sums)))
+        matrix[self.sums.T, np.arange(len(self.sums))] = 1.0  # the last row takes what fills up short sums
+        return matrix[:-1]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return what predicting needs of it, apart from the width."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from latbench.prediction.few_samples.expansion import Expansion
 
@@ -21,21 +21,23 @@ class ExpansionModule(nn.Module):
         expansion: appends the products of columns and of sums of columns.
     """
 
+    products: Tensor
+    sums: Tensor
+
     def __init__(self, expansion: Expansion) -> None:
         super().__init__()
-        self.has_products, self.has_sums = len(expansion.products) > 0, len(expansion.sums) > 0
-        self.register_buffer("products", torch.tensor(expansion.products))
-        self.register_buffer("sums", torch.tensor(expansion.sums))
+        self.has_products = len(expansion.products) > 0
+        # The column of ones, which fills up short products, is the last one.
+        last = expansion.width + len(expansion.sums)
+        self.register_buffer("products", torch.tensor(np.where(expansion.products < 0, last, expansion.products)))
+        self.register_buffer("sums", torch.tensor(expansion.sum_matrix(), dtype=torch.float32))
 
     def forward(self, encoding: Tensor) -> Tensor:
         """Return the expanded encodings."""
         if not self.has_products:
             return encoding
-        columns = encoding
-        if self.has_sums:
-            sums = pad(encoding, (0, 1))[..., self.get_buffer("sums")].sum(dim=-1)
-            columns = torch.cat([encoding, sums], dim=-1)
-        factors = pad(columns, (0, 1), value=1.0)[..., self.get_buffer("products")]
+        ones = encoding.new_ones((*encoding.shape[:-1], 1))
+        factors = torch.cat([encoding, encoding @ self.sums, ones], dim=-1)[..., self.products]
         return torch.cat([encoding, factors.prod(dim=-1)], dim=-1)
 
 
@@ -47,6 +49,9 @@ class LineModule(nn.Module):
         coef: what each expanded column adds ``(expanded_width,)``.
         intercept: the prediction for an encoding of zeros.
     """
+
+    coef: Tensor
+    intercept: Tensor
 
     def __init__(self, expansion: Expansion, coef: NDArray[Any], intercept: float) -> None:
         super().__init__()
@@ -60,4 +65,4 @@ class LineModule(nn.Module):
 
     def of_expanded(self, expanded: Tensor) -> Tensor:
         """Return the line's predictions ``(...)`` for expanded encodings ``(..., expanded_width)``."""
-        return expanded @ self.get_buffer("coef") + self.get_buffer("intercept")
+        return expanded @ self.coef + self.intercept

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from latbench.prediction.few_samples.expansion import Expansion
 from latbench.prediction.few_samples.line_module import LineModule
+from latbench.prediction.few_samples.regression import fitted_encodings
 
 
 class LineRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -29,8 +30,7 @@ class LineRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Return predictions ``(n,)`` for encodings ``(n, columns)``, relaxed ones included."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = fitted_encodings(self, X)
         return np.asarray(self.expansion_(X) @ self.coef_ + self.intercept_)
 
     def module(self) -> torch.nn.Module:

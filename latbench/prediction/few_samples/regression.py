@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 Matrix = NDArray[np.float64]
+
+
+def fitted_encodings(estimator: Any, X: Any) -> Matrix:
+    """Return what a fitted estimator is to predict for ``(n, columns)``; what is no such array goes to scikit-learn.
+
+    scikit-learn's own checks take ten times as long as predicting one architecture does.
+
+    Raises:
+        NotFittedError: it is not fitted.
+        ValueError: not a finite matrix of as many columns as it was fitted to.
+    """
+    check_is_fitted(estimator)
+    if (
+        type(X) is np.ndarray
+        and X.shape == (len(X), estimator.n_features_in_)
+        and X.dtype in (np.float32, np.float64)
+        and len(X)
+        and np.isfinite(X.sum())
+        and not hasattr(estimator, "feature_names_in_")
+    ):
+        return X.astype(np.float64, copy=False)
+    return np.asarray(validate_data(estimator, X, dtype=np.float64, reset=False))
 
 
 def merge_rows(X: Matrix, y: Matrix, sample_weight: Matrix) -> tuple[Matrix, Matrix, Matrix]:

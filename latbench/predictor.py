@@ -137,6 +137,14 @@ class UsesSources(Protocol):
 
 
 @runtime_checkable
+class KnowsItsErrors(Protocol):
+    """A fitted predictor that knows how it errs on rows that it has not seen; `fit` cross-validates others."""
+
+    left_out_: NDArray[np.floating]
+    """``label / prediction - 1`` of each distinct row, predicted by what has not seen it."""
+
+
+@runtime_checkable
 class DifferentiablePredictor(Protocol):
     """A predictor that a search can differentiate."""
 

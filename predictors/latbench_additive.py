@@ -9,7 +9,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from latbench.prediction.few_samples.expansion import column_sets
 from latbench.prediction.few_samples.line_regressor import LineRegressor
-from latbench.prediction.few_samples.regression import merge_rows
+from latbench.prediction.few_samples.regression import left_out_errors, merge_rows
 from latbench.prediction.few_samples.robust_line import fit_robust_line
 from latbench.predictor import Context
 
@@ -26,6 +26,7 @@ class AdditiveRegressor(LineRegressor):
         coef_: what each column of an expanded encoding (`latbench.prediction.few_samples.expansion`) adds.
         intercept_: the prediction for an encoding of zeros.
         expansion_: gives the expanded encoding.
+        left_out_: see `latbench.predictor.KnowsItsErrors`.
     """
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, context: Context | None = None) -> Self:
@@ -43,4 +44,5 @@ class AdditiveRegressor(LineRegressor):
         chosen, line = fit_robust_line(sets, X, y / unit, weight)
         self.coef_, self.intercept_ = unit * chosen.unmixed(line.coef), unit * line.intercept
         self.expansion_ = chosen.expansion
+        self.left_out_ = left_out_errors(y, y - unit * line.left_out)
         return self

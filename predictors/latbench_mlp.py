@@ -23,6 +23,7 @@ from latbench.prediction.few_samples.regression import (
     Matrix,
     fitted_encodings,
     group_matrix,
+    left_out_errors,
     merge_rows,
     relative_scale,
 )
@@ -67,6 +68,7 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         expansion_: gives the expanded encoding.
         layers_: the networks', see `Layers`; their outputs are summed.
         network_: the line and the networks as a module.
+        left_out_: see `latbench.predictor.KnowsItsErrors`.
     """
 
     def __init__(
@@ -108,9 +110,10 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_, self.intercept_ = unit * chosen.unmixed(line.coef), unit * line.intercept
         self.expansion_ = chosen.expansion
         with one_thread():
-            *layers, w3, b3 = self._fit_networks(
+            (*layers, w3, b3), corrected = self._fit_networks(
                 chosen.expansion(X), _inputs(chosen), line.left_out, relative_scale(y / unit), weight
             )
+        self.left_out_ = left_out_errors(y, y - unit * (line.left_out - corrected))
         self._set_layers([layer.numpy() for layer in (*layers, unit * w3, unit * b3)])
         return self
 
@@ -161,27 +164,33 @@ class MlpRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.layers_ = layers
         self.network_ = _Network(LineModule(self.expansion_, self.coef_, self.intercept_), layers)
 
-    def _fit_networks(self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix) -> Layers:
+    def _fit_networks(
+        self, X: Matrix, inputs: Matrix, missed: Matrix, scale: Matrix, weight: Matrix
+    ) -> tuple[Layers, Matrix]:
         """Fit the networks to the line's errors, and fold the scaling around them into their first and last layers.
 
         `inputs` ``(expanded columns, inputs)`` turns an expanded encoding `X` into the networks' inputs.
+
+        Returns:
+            The layers, and what the networks add for rows that they have not seen ``(n,)``.
         """
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
         centre = X.mean(axis=0)
         inputs = inputs * 3 / (np.linalg.norm((X - centre) @ inputs) / math.sqrt(len(X)) or 1.0)
         unit = math.sqrt(np.mean((missed / scale) ** 2)) or 1.0
         layers = _initial_layers(self.members, inputs.shape[1], self.hidden, generator)
-        share = 0.0
+        share, corrected = 0.0, np.zeros(len(X))
         if len(X) >= ROWS_PER_MEMBER * self.members:
             rows = _Rows(*map(_float32, ((X - centre) @ inputs, missed / unit, scale, weight)))
             kept = torch.randperm(len(X), generator=generator) % self.members != torch.arange(self.members)[:, None]
             self._train(layers, rows, kept, generator)
-            share = _stacking_weight(layers, rows, kept)
+            share, unseen = _stacking_weight(layers, rows, kept)
+            corrected = share * unit * unseen.numpy().astype(np.float64)
         w1, b1, w2, b2, w3, b3 = layers
         w1 = _float32(inputs) @ w1
         b1 = b1 - _float32(centre[None]) @ w1
         last = share * unit / self.members
-        return [w1, b1, w2, b2, last * w3, last * b3]
+        return [w1, b1, w2, b2, last * w3, last * b3], corrected
 
     def _train(self, layers: Layers, rows: _Rows, kept: Tensor, generator: torch.Generator) -> None:
         """Train each member on mixtures of the rows that it keeps ``(members, n)``."""
@@ -291,12 +300,15 @@ def _shapes(members: int, inputs: int, hidden: int) -> list[tuple[int, int, int]
     return [(members, rows, fan_out) for fan_in, fan_out in widths for rows in (fan_in, 1)]
 
 
-def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> float:
-    """Return the share of the networks, 0 to 1, that best explains the line's errors on rows they did not see."""
+def _stacking_weight(layers: Layers, rows: _Rows, kept: Tensor) -> tuple[float, Tensor]:
+    """Return the share of the networks, 0 to 1, that best explains the line's errors on rows that they did not see.
+
+    And what the networks say of these rows ``(n,)``.
+    """
     left_out = (_run(layers, rows.x) * ~kept).sum(dim=0)
     weight = rows.weight / rows.scale**2
     best = (weight * left_out * rows.missed).sum() / (weight * left_out**2).sum()
-    return float(best.nan_to_num(0.0).clamp(0.0, 1.0))
+    return float(best.nan_to_num(0.0).clamp(0.0, 1.0)), left_out
 
 
 def _float32(values: Any) -> Tensor:

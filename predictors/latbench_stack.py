@@ -15,7 +15,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from latbench.prediction.few_samples.critical_path import CriticalPath
 from latbench.prediction.few_samples.expansion import ColumnSet, Expansion, column_sets
 from latbench.prediction.few_samples.gaussian_process import GaussianProcess, fit_gaussian_process
-from latbench.prediction.few_samples.regression import Matrix, fitted_encodings, merge_rows, relative_scale
+from latbench.prediction.few_samples.regression import (
+    Matrix,
+    fitted_encodings,
+    left_out_errors,
+    merge_rows,
+    relative_scale,
+)
 from latbench.prediction.few_samples.robust_line import fit_robust_line, left_out_scale, student_weights
 from latbench.predictor import Context
 
@@ -47,6 +53,7 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         shares_: the weights, of the models that there are.
+        left_out_: see `latbench.predictor.KnowsItsErrors`.
     """
 
     def __init__(self, *, random_state: int | np.random.RandomState | None = None) -> None:
@@ -79,7 +86,9 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(y) >= PROCESS_ROWS:
             self.process_, self.rows_ = self._fit_process(X, y, weight, unseen, seed), X
             unseen["process"] = np.maximum(self.process_.left_out, self.least_)
-        self.shares_ = _shares(np.column_stack(list(unseen.values())), y, weight)
+        models = np.column_stack(list(unseen.values()))
+        self.shares_ = _shares(models, y, weight)
+        self.left_out_ = left_out_errors(y, models @ self.shares_)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ The header's ``latbench`` entry is a JSON object; format 2 has the keys
 - ``state``: ``"arrays"`` (the tensors are `latbench.predictor.HasArrays.to_arrays`, ``params`` the keywords) or
   ``"sklearn"`` (the tensors and ``params`` are those of `latbench.prediction.sklearn.plain_state`),
 - ``space``: ``{"name", "config"}``, ``columns``: the names of an encoding's columns,
-- ``conditions``, ``facts``: see `latbench.prediction.trained.TrainedPredictor`.
+- ``conditions``, ``facts``, ``unseen`` (as a list; files may lack it): see
+  `latbench.prediction.trained.TrainedPredictor`.
 
 Format 1 kept no column names, and scikit-learn's regressors as skops archives.
 
@@ -60,6 +61,7 @@ def save_predictor(path: str | Path, trained: TrainedPredictor) -> None:
         "columns": [column.name for column in trained.space.columns],
         "conditions": trained.conditions.to_json(),
         "facts": dict(trained.facts),
+        "unseen": np.minimum(trained.unseen, np.finfo(np.float32).max).tolist(),
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in _arrays(trained.estimator).items()}
     try:
@@ -86,6 +88,9 @@ def load_predictor(path: str | Path, space: SearchSpace | None = None) -> Traine
         name, params, state = str(header["plugin"]), dict(header["params"]), header["state"]
         columns = [str(column) for column in header["columns"]]
         conditions, facts = Conditions.from_json(header["conditions"]), dict(header["facts"])
+        unseen = np.array([float(error) for error in header.get("unseen", ())], dtype=np.float64)
+        if not ((unseen >= 0).all() and (np.diff(unseen) >= 0).all()):
+            raise ValueError("errors that are negative or not sorted")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PredictorFileError(f"{path} has a damaged header ({error!r}): fit the predictor again") from error
     space = _same_space(path, spec, space)
@@ -97,7 +102,7 @@ def load_predictor(path: str | Path, space: SearchSpace | None = None) -> Traine
         raise PredictorFileError(
             f"{path} predicts from {given} columns, {spec} has {len(columns)}: fit the predictor again"
         )
-    return TrainedPredictor(estimator, name, space, conditions, facts)
+    return TrainedPredictor(estimator, name, space, conditions, facts, unseen)
 
 
 def check_writable(estimator: Predictor) -> None:

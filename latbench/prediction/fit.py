@@ -11,6 +11,7 @@ from latbench.backend import Fact
 from latbench.errors import DataError, UsageError
 from latbench.prediction.choose import AUTO, choose
 from latbench.prediction.file import check_writable
+from latbench.prediction.intervals import unseen_errors
 from latbench.prediction.learnable import Learnable
 from latbench.prediction.plugin import create_predictor, fit_estimator, names_of, what_it_lacks
 from latbench.prediction.trained import TrainedPredictor
@@ -74,6 +75,8 @@ def fit(
         "seed": seed,
         "noise_floor": learnable.floor.mape,
         "reference": profile.reference,
+        "fastest": float(y.min()),
+        "slowest": float(y.max()),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "latbench": version("latbench"),
     }
@@ -83,7 +86,8 @@ def fit(
         facts["chosen"] = str(choice)
     if sources:
         facts["sources"] = ", ".join(source.name for source in context.sources)
-    return TrainedPredictor(estimator, predictor, profile.space, profile.conditions, facts)
+    unseen = unseen_errors(estimator, predictor, X, y, context=context, seed=seed, params=params)
+    return TrainedPredictor(estimator, predictor, profile.space, profile.conditions, facts, unseen)
 
 
 def _uses_sources(estimator: Predictor) -> bool:

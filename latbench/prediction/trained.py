@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
@@ -18,6 +18,8 @@ from latbench.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
+
+_RANGE = {"fastest": -np.inf, "slowest": np.inf}
 
 ArchitecturesLike = Sequence[Architecture | str] | NDArray[np.floating]
 Values = NDArray[np.float64]
@@ -34,7 +36,9 @@ class TrainedPredictor:
         conditions: what was measured: quantity, unit, backend, device, ...
         facts: how it was fitted: ``samples``, ``seed``, ``noise_floor`` (the MAPE of a perfect predictor, or None),
             ``reference`` (what the profile's references took, in `unit`, or None), ``created_at`` (ISO 8601, UTC) and
-            ``latbench`` (the version).
+            ``latbench`` (the version), ``fastest`` and ``slowest`` (the range of the labels, in `unit`).
+        unseen: errors on rows that it had not seen, relative to the prediction, ascending
+            (`latbench.prediction.intervals`); empty where they are not known.
     """
 
     estimator: Predictor
@@ -42,6 +46,7 @@ class TrainedPredictor:
     space: SearchSpace
     conditions: Conditions
     facts: Mapping[str, Fact]
+    unseen: Values = field(default_factory=lambda: np.empty(0))
 
     @property
     def unit(self) -> str:
@@ -83,6 +88,30 @@ class TrainedPredictor:
         if return_std:
             return predict_with_std(self.estimator, rows, self.plugin, names)
         return predict_values(self.estimator, rows, self.plugin, names)
+
+    def interval(self, architectures: ArchitecturesLike, *, level: float = 0.9) -> tuple[Values, Values]:
+        """Return the ends of conformal intervals ``(n,)`` in `unit`.
+
+        They hold a share `level` of the measured values of architectures that are drawn as those of the profile were;
+        of what a search found, they may hold less (`extrapolates`).
+
+        Args:
+            architectures: as for `predict`.
+            level: the share, between 0 and 1.
+
+        Raises:
+            UsageError: the predictor was fitted to too few architectures for the level; otherwise as `predict`.
+        """
+        from latbench.prediction.intervals import half_width
+
+        width, values = half_width(self.unseen, level), self.predict(architectures)
+        return values * max(1 - width, 0.0), values * (1 + width)
+
+    def extrapolates(self, architectures: ArchitecturesLike) -> NDArray[np.bool_]:
+        """Return whether a prediction lies outside of the values that were learnt from ``(n,)``."""
+        values = self.predict(architectures)
+        low, high = (float(self.facts.get(name, default)) for name, default in _RANGE.items())  # type: ignore[arg-type]
+        return np.asarray((values < low) | (values > high))
 
     def _encodings(self, architectures: ArchitecturesLike) -> NDArray[np.floating]:
         if not isinstance(architectures, np.ndarray):

@@ -70,6 +70,12 @@ def relative_scale(y: Matrix) -> Matrix:
     return np.maximum(y, np.median(y) / 10)
 
 
+def left_out_errors(y: Matrix, unseen: Matrix) -> Matrix:
+    """Return ``label / prediction - 1`` ``(n,)``; what nothing takes counts as a tenth of the median label."""
+    least = max(float(np.median(y)) / 10, np.finfo(float).tiny)
+    return np.asarray(y / np.maximum(unseen, least) - 1)
+
+
 def group_matrix(groups: Sequence[str]) -> Matrix:
     """Return the 0/1 matrix ``(columns, distinct groups)`` that turns an encoding into counts of its groups."""
     names = list(dict.fromkeys(groups))

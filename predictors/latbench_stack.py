@@ -1,8 +1,9 @@
-"""The predictor ``stack``: a line, a critical path and a Gaussian process, weighted by what they did not see."""
+"""The predictor ``stack``: a line, a product, a critical path and a Gaussian process, weighted by what they missed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from latbench.prediction.few_samples.regression import (
     relative_scale,
 )
 from latbench.prediction.few_samples.robust_line import fit_robust_line, left_out_scale, student_weights
+from latbench.prediction.few_samples.shrunken_line import fit_shrunken_line
 from latbench.predictor import Context
 
 FOLDS = 5
@@ -30,18 +32,19 @@ FOLDS = 5
 PROCESS_ROWS = 50
 """With fewer rows a Gaussian process has too little to learn from."""
 
-EQUAL = 0.5
-"""How much the weights are drawn to equal ones: with many rows, as much as errors of this many medians would."""
+EQUAL = 0.25
+"""How much the weights are drawn to equal ones: as much as if every row of the best model erred by so many medians."""
 
 
 class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """What devices do that is no sum, learnt by three models of growing freedom.
+    """What devices do that is no sum, learnt by four models of growing freedom.
 
     1. The line of ``additive`` (`latbench.prediction.few_samples.robust_line`).
-    2. Where the space tells its graph and the graph has branches, the critical path
+    2. The same of the logarithm of the labels: a resolution, or a width, multiplies what everything costs.
+    3. Where the space tells its graph and the graph has branches, the critical path
        (`latbench.prediction.few_samples.critical_path`): compilers and GPUs run branches side by side.
-    3. From 50 rows on, a Gaussian process on the line's columns and the path's prediction
-       (`latbench.prediction.few_samples.gaussian_process`).
+    4. From 50 rows on, a Gaussian process on the line's columns and the path's prediction
+       (`latbench.prediction.few_samples.gaussian_process`), relative to the better one of the first two.
 
     Their predictions are added up with weights that are not negative and add up to 1, those that explain relative
     errors on rows that the models have not seen (stacking, Breiman 1996), drawn to equal ones.
@@ -73,19 +76,33 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         unit = float(np.abs(y).mean()) or 1.0
         y = y / unit
-        line = fit_robust_line(sets, X, y, weight)[1]
         self.unit_, self.columns_ = unit, sets[-1]
+        positive = y.min() > 0
+        # Nothing takes less than a tenth of what is usual, and no product is to run away.
+        self.bounds_ = np.array([np.median(y) / 10, y.max() * math.e] if positive else [-np.inf, np.inf])
+        columns, line = sets[-1](X), fit_robust_line(sets, X, y, weight)[1]
         # The columns of each set begin with those of the set before.
-        self.coef_ = np.pad(line.coef, (0, sets[-1](X[:1]).shape[1] - len(line.coef)))
-        self.intercept_, self.least_ = line.intercept, float(np.median(y) / 10) if y.min() > 0 else -np.inf
-        unseen = {"line": np.maximum(y - line.left_out, self.least_)}
+        self.line_ = np.append(np.pad(line.coef, (0, columns.shape[1] - len(line.coef))), line.intercept)
+        unseen = {"line": self._bounded(y - line.left_out)}
+        self.product_ = np.empty(0)
+        if positive:
+            logs = np.log(y)
+            product = fit_shrunken_line(columns, logs, weight, groups=sets[-1].groups, scale=np.ones(len(y)))
+            self.product_ = np.append(product.coef, product.intercept)
+            unseen["product"] = self._bounded(np.exp(np.minimum(logs - product.left_out, 700)))
+        self.scale_ = int(np.argmin([np.abs(y - each).mean() for each in unseen.values()]))
+        scale = list(unseen.values())[self.scale_]
         self.path_ = CriticalPath.fit(context, X, y, weight)
         if self.path_ is not None:
             unseen["path"] = _left_out_paths(context, X, y, weight, seed)
         self.process_, self.rows_ = None, np.empty((0, X.shape[1]))
         if len(y) >= PROCESS_ROWS:
-            self.process_, self.rows_ = self._fit_process(X, y, weight, unseen, seed), X
-            unseen["process"] = np.maximum(self.process_.left_out, self.least_)
+            given = unseen.get("path", np.ones(len(y)))
+            self.process_, self.rows_ = (
+                _process(columns, sets[-1].groups, y, weight, given=given, scale=scale, seed=seed),
+                X,
+            )
+            unseen["process"] = self._bounded(self.process_.left_out)
         models = np.column_stack(list(unseen.values()))
         self.shares_ = _shares(models, y, weight)
         self.left_out_ = left_out_errors(y, models @ self.shares_)
@@ -95,41 +112,35 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Return predictions ``(n,)`` for encodings of architectures ``(n, columns)``."""
         X = fitted_encodings(self, X)
         columns = self.columns_(X)
-        line = np.maximum(columns @ self.coef_ + self.intercept_, self.least_)
-        found = [line]
+        found = [self._bounded(columns @ self.line_[:-1] + self.line_[-1])]
+        if len(self.product_):
+            logs = columns @ self.product_[:-1] + self.product_[-1]
+            found.append(self._bounded(np.exp(np.minimum(logs, 700))))
+        scale, given = found[self.scale_], np.ones(len(X))
         if self.path_ is not None:
-            found.append(self.path_(X))
+            given = self.path_(X)
+            found.append(given)
         if self.process_ is not None:
-            scale = (
-                line
-                if np.isfinite(self.least_)
-                else np.full(len(X), self.process_.unit / self.process_.inverse_scale[0])
-            )
-            given = np.ones(len(X)) if self.path_ is None else found[-1]
-            found.append(np.maximum(self.process_(columns, given, scale), self.least_))
-        return self.unit_ * (np.column_stack(found) @ self.shares_)
+            if not len(self.product_):  # labels that are not all positive are divided by one number
+                scale = np.full(len(X), self.process_.unit / self.process_.inverse_scale[0])
+            found.append(self._bounded(self.process_(columns, given, scale)))
+        return np.asarray(self.unit_ * (np.column_stack(found) @ self.shares_))
 
-    def _fit_process(
-        self, X: Matrix, y: Matrix, weight: Matrix, unseen: Mapping[str, Matrix], seed: int
-    ) -> GaussianProcess:
-        columns, groups = self.columns_(X), self.columns_.groups
-        given = unseen.get("path", np.ones(len(y)))
-        scale = left_out_scale(y, y - unseen["line"])
-        missed = y - unseen["line"]
-        for _ in range(2):  # the second time, outliers are told from what the line alone does not know
-            tails = student_weights(missed / scale, weight)
-            process = fit_gaussian_process(
-                columns, groups, y, given=given, scale=scale, weight=weight * tails, seed=seed
-            )
-            missed = y - process.left_out
-        return process
+    def _bounded(self, values: Matrix) -> Matrix:
+        return np.asarray(np.clip(values, *self.bounds_))
 
     def to_arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return the state of each model, and the weights."""
         check_is_fitted(self)
         mix = np.empty((0, 0)) if self.columns_.mix is None else self.columns_.mix
-        numbers = np.array([self.intercept_, self.least_, self.unit_])
-        arrays = {"coef": self.coef_, "numbers": numbers, "shares": self.shares_, "rows": self.rows_, "mix": mix}
+        arrays = {
+            "line": self.line_,
+            "product": self.product_,
+            "numbers": np.array([*self.bounds_, self.unit_, self.scale_]),
+            "shares": self.shares_,
+            "rows": self.rows_,
+            "mix": mix,
+        }
         path = {} if self.path_ is None else self.path_.to_arrays()
         process = {} if self.process_ is None else self.process_.to_arrays()
         return {**arrays, **self.columns_.expansion.to_arrays(), **path, **process}
@@ -140,24 +151,40 @@ class StackRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: the arrays are not such a state.
         """
-        coef, rows, mix = arrays["coef"], arrays["rows"], arrays["mix"]
-        if coef.ndim != 1 or rows.ndim != 2 or mix.ndim != 2 or arrays["numbers"].shape != (3,):
-            raise ValueError("the line of this stack has another shape")
-        self.n_features_in_ = rows.shape[1]
+        self.line_, self.product_, self.rows_, mix = (arrays[name] for name in ("line", "product", "rows", "mix"))
+        if self.rows_.ndim != 2 or mix.ndim != 2 or arrays["numbers"].shape != (4,):
+            raise ValueError("the arrays of this stack have other shapes")
+        self.n_features_in_ = self.rows_.shape[1]
         expansion = Expansion.from_arrays(arrays, self.n_features_in_)
         self.columns_ = ColumnSet(expansion, mix if mix.size else None, None, None)
-        if len(coef) != (mix.shape[1] if mix.size else expansion.expanded_width) or (
-            mix.size and len(mix) != expansion.expanded_width
+        width = mix.shape[1] if mix.size else expansion.expanded_width
+        if (
+            (mix.size and len(mix) != expansion.expanded_width)
+            or self.line_.shape != (width + 1,)
+            or self.product_.shape not in ((width + 1,), (0,))
         ):
-            raise ValueError("the line of this stack does not fit its columns")
-        self.coef_, self.rows_, self.shares_ = coef, rows, arrays["shares"]
-        self.intercept_, self.least_, self.unit_ = map(float, arrays["numbers"])
+            raise ValueError("the lines of this stack do not fit its columns")
+        low, high, self.unit_, scale = map(float, arrays["numbers"])
+        self.bounds_, self.scale_ = np.array([low, high]), int(scale)
         has_path, has_process = "path_costs" in arrays, "process_rows" in arrays
         self.path_ = CriticalPath.from_arrays(arrays, self.n_features_in_) if has_path else None
-        self.process_ = GaussianProcess.from_arrays(arrays, self.columns_(rows)) if has_process else None
-        if self.shares_.shape != (1 + has_path + has_process,):
+        self.process_ = GaussianProcess.from_arrays(arrays, self.columns_(self.rows_)) if has_process else None
+        self.shares_, has_product = arrays["shares"], len(self.product_) > 0
+        if self.shares_.shape != (1 + has_product + has_path + has_process,) or not 0 <= self.scale_ <= has_product:
             raise ValueError("the weights of this stack do not fit its models")
         return self
+
+
+def _process(
+    columns: Matrix, groups: Sequence[str] | None, y: Matrix, weight: Matrix, *, given: Matrix, scale: Matrix, seed: int
+) -> GaussianProcess:
+    """Fit a process twice: the second time without what it takes for outliers."""
+    scale = left_out_scale(y, y - scale)
+    tails = np.ones(len(y))
+    for _ in range(2):
+        process = fit_gaussian_process(columns, groups, y, given=given, scale=scale, weight=weight * tails, seed=seed)
+        tails = student_weights((y - process.left_out) / scale, weight)
+    return process
 
 
 def _left_out_paths(context: Context | None, X: Matrix, y: Matrix, weight: Matrix, seed: int) -> Matrix:
@@ -176,7 +203,7 @@ def _shares(unseen: Matrix, y: Matrix, weight: Matrix) -> Matrix:
     errors = (unseen - y[:, None]) / relative_scale(y)[:, None]
     root = np.sqrt(weight * student_weights(errors[:, 0], weight))
     models, target = unseen / relative_scale(y)[:, None], y / relative_scale(y)
-    pull = EQUAL * float(np.median(np.abs(errors))) * np.sqrt(len(y))
+    pull = EQUAL * float(np.median(np.abs(errors), axis=0).min()) * np.sqrt(len(y))
     rows = np.vstack([root[:, None] * models, pull * np.eye(models.shape[1])])
     shares, _ = nnls(rows, np.concatenate([root * target, np.full(models.shape[1], pull / models.shape[1])]))
     return np.asarray(shares / shares.sum()) if shares.any() else np.full(models.shape[1], 1 / models.shape[1])

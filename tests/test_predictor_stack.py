@@ -14,6 +14,7 @@ from latbench.predictor import Context
 from latbench.space import Column, Graph
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.nasbench201 import NasBench201Space
+from latbench.spaces.ofa import OfaSpace
 
 SPACE = NasBench201Space()
 CONTEXT = Context(SPACE.columns, graphs=SPACE.graphs())
@@ -67,6 +68,24 @@ def test_what_no_path_explains_is_learnt_from_more() -> None:
     assert off["stack"] < 0.02 < off["additive"]
 
 
+def test_what_multiplies_everything_is_learnt_as_a_product() -> None:
+    rng = np.random.default_rng(0)
+    space = OfaSpace()
+
+    def scaled(n: int) -> tuple[np.ndarray, np.ndarray]:
+        drawn = space.sample(n, seed=int(rng.integers(1000)))
+        depths = np.array([sum(a[f"depth{stage}"] for stage in range(1, 6)) for a in drawn])
+        return space.encode(drawn).astype(np.float64), depths * np.array([a["resolution"] for a in drawn]) ** 2 / 1e5
+
+    (X, y), (test, truth) = scaled(200), scaled(200)
+    context = Context(space.columns, graphs=space.graphs())
+    off = {
+        name: np.abs(fit_estimator(name, X, y, context=context).predict(test) / truth - 1).mean()
+        for name in ("stack", "additive")
+    }
+    assert off["stack"] < 0.02 < off["additive"]
+
+
 def test_a_process_leaves_out_as_if_it_were_fitted_without() -> None:
     X, y = parallel(60, seed=3)
     X, first = np.unique(X, axis=0, return_index=True)
@@ -108,13 +127,13 @@ def test_a_space_without_branches_or_with_too_many_has_no_critical_path() -> Non
     assert path_reader([dense], wide) is None
 
 
-@pytest.mark.parametrize("damage", ["path_edges", "process_rows", "shares", "coef", "mix", "path_columns"])
+@pytest.mark.parametrize("damage", ["path_edges", "process_rows", "shares", "line", "mix", "path_columns"])
 def test_damaged_arrays_are_refused(damage: str) -> None:
     X, y = parallel(60, seed=0)
     arrays = dict(configure(PREDICTORS, "stack", {}).fit(X, y, context=CONTEXT).to_arrays())
     restored = configure(PREDICTORS, "stack", {}).from_arrays(arrays)
     assert np.isfinite(restored.predict(X)).all()
-    arrays[damage] = arrays[damage][:-1] if damage in ("shares", "coef") else arrays[damage] + 99
+    arrays[damage] = arrays[damage][:-1] if damage in ("shares", "line") else arrays[damage] + 99
     if damage in ("process_rows", "mix"):
         arrays[damage] = arrays[damage][1:]
     with pytest.raises(ValueError, match=r"this|index"):

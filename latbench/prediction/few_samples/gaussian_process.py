@@ -1,7 +1,8 @@
 """A Gaussian process on what a network is made of: a shrunken line, and smooth functions of counts and of columns.
 
-The covariance of two architectures is that of a line whose columns share a cost with their group, plus two squared
-exponentials: one of how often each group runs, one of which columns are on. Noise is in proportion to the prediction.
+The covariance of two architectures is that of a line whose columns share a cost with their group, and of products of
+such columns with counts, plus two squared exponentials: one of how often each group runs, one of which columns are on.
+Noise is in proportion to the prediction.
 Everything is relative: labels are divided by predictions that have not seen them.
 (Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006: section 2.7 on the free mean, 5.4.2 on
 leaving one out.)
@@ -23,12 +24,12 @@ from torch import Tensor
 from latbench.prediction.few_samples.regression import Matrix, group_matrix
 from latbench.prediction.few_samples.threads import one_thread
 
-MOST_ROWS = 300
+MOST_ROWS = 500
 """The covariance's parameters are fitted to at most so many rows; more change little, and cost their cube."""
 
 JITTER = 1e-9
 
-_SHARED, _OWN, _GIVEN, _COUNTS, _COUNTS_LENGTH, _ON, _ON_LENGTH, _NOISE = range(8)
+_SHARED, _OWN, _GIVEN, _PAIRS, _COUNTS, _COUNTS_LENGTH, _ON, _ON_LENGTH, _NOISE = range(9)
 
 
 class _Views(NamedTuple):
@@ -50,7 +51,7 @@ class GaussianProcess:
         columns: the columns that it was fitted to ``(n, columns)``.
         given: a prediction of another model for each of them ``(n,)``, as shares of the unit.
         inverse_scale: unit over the prediction that each label was divided by ``(n,)``.
-        logs: the logarithms of the covariance's parameters ``(8,)``.
+        logs: the logarithms of the covariance's parameters ``(9,)``.
         weights: the inverse covariance times the labels ``(n,)``.
         mean: of the process, as a share of the unit.
         unit: the mean label.
@@ -96,13 +97,13 @@ class GaussianProcess:
             ValueError: they are not such a state.
         """
         groups, rows, numbers = (arrays[f"process_{name}"] for name in ("groups", "rows", "numbers"))
-        if rows.shape != (len(columns), 3) or numbers.shape != (10,) or len(groups) != columns.shape[1]:
+        if rows.shape != (len(columns), 3) or numbers.shape != (11,) or len(groups) != columns.shape[1]:
             raise ValueError("the rows of this process do not fit its columns")
         if groups.ndim != 2 or not (np.isin(groups, [0, 1]).all() and (groups.sum(axis=0) > 0).all()):
             raise ValueError("the groups of this process are not zeros and ones")
         given, inverse_scale, weights = rows.T
-        mean, unit = map(float, numbers[8:])
-        return cls(groups, columns, given, inverse_scale, numbers[:8], weights, mean, unit, np.empty(0))
+        mean, unit = map(float, numbers[9:])
+        return cls(groups, columns, given, inverse_scale, numbers[:9], weights, mean, unit, np.empty(0))
 
 
 def fit_gaussian_process(
@@ -170,8 +171,11 @@ def _distance(one: Matrix, other: Matrix) -> Matrix:
 
 
 def _sums(one: _Views, other: _Views, logs: Matrix) -> Matrix:
-    kinds = ((_SHARED, "shared"), (_OWN, "own"), (_GIVEN, "given"))
-    return np.asarray(sum(np.exp(logs[kind]) * getattr(one, name) @ getattr(other, name).T for kind, name in kinds))
+    shared, own, given = (getattr(one, name) @ getattr(other, name).T for name in ("shared", "own", "given"))
+    powers = np.exp(logs)
+    return np.asarray(
+        powers[_SHARED] * shared + powers[_OWN] * own + powers[_GIVEN] * given + powers[_PAIRS] * shared * own
+    )
 
 
 def _smooth(one: _Views, other: _Views, logs: Matrix) -> Matrix:
@@ -182,14 +186,15 @@ def _smooth(one: _Views, other: _Views, logs: Matrix) -> Matrix:
 
 def _likeliest(views: _Views, y: Matrix, inverse: Matrix, weight: Matrix, spread: float) -> Matrix:
     """Return the logarithms of the likeliest parameters; `spread` is that of the labels' relative variance."""
-    start = np.array([-2.0, -4.0, -2.0, spread - 1, 0.0, spread - 1, 0.0, spread - 0.5])
-    strength = torch.tensor([0.02, 0.02, 0.02, 0.05, 0.5, 0.05, 0.5, 0.02], dtype=torch.float64)
+    start = np.array([-2.0, -4.0, -2.0, -6.0, spread - 1, 0.0, spread - 1, 0.0, spread - 0.5])
+    strength = torch.tensor([0.02, 0.02, 0.02, 0.02, 0.05, 0.5, 0.05, 0.5, 0.02], dtype=torch.float64)
     low, high = start - 10, start + 6
     low[[_COUNTS_LENGTH, _ON_LENGTH]], high[[_COUNTS_LENGTH, _ON_LENGTH]] = -2.0, 2.5
     low[_NOISE], high[_NOISE] = start[_NOISE] - 5, start[_NOISE] + 2
     high[[_COUNTS, _ON]] = spread + 2
     outer = np.outer(inverse, inverse)
-    sums = [torch.tensor(view @ view.T * outer) for view in (views.shared, views.own, views.given)]
+    shared, own, given = (view @ view.T for view in (views.shared, views.own, views.given))
+    sums = [torch.tensor(part * outer) for part in (shared, own, given, shared * own)]
     distances = [torch.tensor(_distance(view, view)) for view in (views.counts, views.on)]
     labels, free, noise = (torch.tensor(x)[:, None] for x in (y, inverse, 1 / weight))
     prior, jitter = torch.tensor(start), JITTER * torch.eye(len(y), dtype=torch.float64)

@@ -31,9 +31,9 @@ from latbench.prediction.structure.networks import are_alive, twin_labels
 from latbench.prediction.trained import predict_values
 from latbench.predictor import Context, Source
 from latbench.records.noise_floor import noise_floor
-from latbench.spaces.fbnet import FbnetSpace
+from latbench.spaces.mobile.fbnet import FbnetSpace
+from latbench.spaces.mobile.ofa import OfaSpace
 from latbench.spaces.nasbench201 import NasBench201Space
-from latbench.spaces.ofa import OfaSpace
 from latbench.testing.additive_profile import additive_profile
 
 SIZES = (20, 100, 900)

@@ -13,8 +13,8 @@ from latbench.prediction.structure.paths import path_reader
 from latbench.predictor import Context
 from latbench.space import Column, Graph
 from latbench.spaces.darts import DartsSpace
+from latbench.spaces.mobile.ofa import OfaSpace
 from latbench.spaces.nasbench201 import NasBench201Space
-from latbench.spaces.ofa import OfaSpace
 
 SPACE = NasBench201Space()
 CONTEXT = Context(SPACE.columns, graphs=SPACE.graphs())

@@ -9,9 +9,9 @@ import torch
 
 from latbench.errors import ParseError, UsageError
 from latbench.onnx_export import export_onnx
-from latbench.spaces.fbnet import BLOCKS, FbnetSpace
-from latbench.spaces.inverted_residual import rounded
-from latbench.spaces.ofa import OfaSpace
+from latbench.spaces.mobile.fbnet import BLOCKS, FbnetSpace
+from latbench.spaces.mobile.inverted_residual import rounded
+from latbench.spaces.mobile.ofa import OfaSpace
 
 LARGEST = {"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5, "r": 224}
 

@@ -98,7 +98,7 @@ class OfaSpace(ChoiceSpace):
         """Return the network."""
         from torch import nn
 
-        from latbench.spaces.inverted_residual import InvertedResidual, convolution, rounded
+        from latbench.spaces.mobile.inverted_residual import InvertedResidual, convolution, rounded
 
         stem, last, head = (rounded(self.width * channels) for channels in (STEM, LAST, HEAD))
         layers = [*convolution(3, stem, 3, stride=2, activation=nn.Hardswish)]
@@ -111,7 +111,7 @@ class OfaSpace(ChoiceSpace):
     def _stages(self, architecture: Mapping[str, Any], stem: int) -> Iterator[nn.Module]:
         from torch import nn
 
-        from latbench.spaces.inverted_residual import InvertedResidual, rounded
+        from latbench.spaces.mobile.inverted_residual import InvertedResidual, rounded
 
         activations = {"relu": nn.ReLU, "hardswish": nn.Hardswish}
         before = stem

@@ -71,14 +71,14 @@ class FbnetSpace(ChoiceSpace):
         """Return the network; a skipped layer that changes the shape is a 1x1 convolution."""
         from torch import nn
 
-        from latbench.spaces.inverted_residual import convolution
+        from latbench.spaces.mobile.inverted_residual import convolution
 
         layers = [*convolution(3, STEM, 3, stride=2), *self._layers(architecture)]
         layers += [*convolution(STAGES[-1][0], HEAD, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         return nn.Sequential(*layers, nn.Linear(HEAD, self.classes))
 
     def _layers(self, architecture: Choices) -> Iterator[nn.Module]:
-        from latbench.spaces.inverted_residual import InvertedResidual, convolution
+        from latbench.spaces.mobile.inverted_residual import InvertedResidual, convolution
 
         before, number = STEM, 0
         for channels, layers, first_stride in STAGES:

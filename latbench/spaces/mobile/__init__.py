@@ -1,0 +1,1 @@
+"""Spaces of mobile networks made of inverted residuals: FBNet and Once-for-All."""

@@ -153,6 +153,12 @@ def test_labels_copied_onto_architectures_that_compute_the_same_are_recognised()
     assert "labels were copied" not in " ".join(Learnable.of(coarse).notes)
 
 
+def test_labels_that_are_all_equal_are_told() -> None:
+    profile = additive_profile(20)
+    equal = relabelled(profile, dict.fromkeys((m.subject for m in profile.first), 2.0))
+    assert "nothing to learn" in " ".join(Learnable.of(equal).notes)
+
+
 def test_auto_chooses_by_cross_validation_and_says_why() -> None:
     profile = additive_profile(60, noise=0.01)
     trained = fit(profile, "auto")

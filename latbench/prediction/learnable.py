@@ -64,6 +64,8 @@ class Learnable:
                 "these all the same (keep_dead, --keep-dead)"
             )
         notes = [f"{dead} architectures without a live path are left out (--keep-dead takes them)"] if dead else []
+        if len(kept) > 1 and not np.ptp(y[kept]):
+            notes.append(f"all {len(kept)} architectures have the same label: there is nothing to learn from them")
         floor = noise_floor(profile.duplicates)
         labels = twin_labels(graphs, profile.space.columns, X[kept])
         if floor.mape is None and labels is not None:

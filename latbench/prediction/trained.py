@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
@@ -14,7 +15,7 @@ from latbench.errors import NotDifferentiableError, ShapeError, UsageError, reas
 from latbench.prediction.plugin import gives_std, names_of
 from latbench.predictor import DifferentiablePredictor, Predictor
 from latbench.records.measurement import Conditions
-from latbench.space import Architecture, SearchSpace
+from latbench.space import Architecture, HasEnumerate, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -122,18 +123,39 @@ class TrainedPredictor:
             raise ShapeError(f"encodings of this space have the shape (n, {columns}), not {architectures.shape}")
         return architectures
 
-    def module(self) -> nn.Module:
+    def module(self, *, exact: bool = False) -> nn.Module:
         """Return the differentiable form: encodings ``(..., columns)`` to ``(...)`` in `unit`.
 
+        Of a space that can be listed, and whose architectures are all combinations of independent decisions, every
+        predictor has one: the exact expectation of its predictions (`latbench.prediction.expectation`).
+
+        Args:
+            exact: take that expectation also of a predictor that has a module of its own.
+
         Raises:
-            NotDifferentiableError: the predictor has none.
+            NotDifferentiableError: the predictor has none, and the space cannot be listed.
         """
-        if isinstance(self.estimator, DifferentiablePredictor):
+        if isinstance(self.estimator, DifferentiablePredictor) and not exact:
             return self.estimator.module()
+        found = self._expectation()
+        if found is not None:
+            return found
         choices = " or ".join(repr(name) for name in names_of(is_differentiable))
         raise NotDifferentiableError(
-            f"predictor {self.plugin!r} is not differentiable: use {choices or 'one that has a module()'}"
+            f"predictor {self.plugin!r} is not differentiable, and its space is none that can be listed as "
+            f"combinations of independent decisions: use {choices or 'one that has a module()'}"
         )
+
+    def _expectation(self) -> nn.Module | None:
+        from latbench.prediction.expectation import MOST_LISTED, expectation_module
+
+        if not isinstance(self.space, HasEnumerate):
+            return None
+        architectures = list(islice(self.space.enumerate(), MOST_LISTED + 1))
+        if len(architectures) > MOST_LISTED:
+            return None
+        X = self.space.encode(architectures)
+        return expectation_module(X, predict_values(self.estimator, X, self.plugin))
 
 
 def predict_values(

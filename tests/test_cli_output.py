@@ -173,8 +173,11 @@ def test_a_comparison_outlives_a_full_disk(store: Path, tmp_path: Path, suffix: 
 @pytest.mark.parametrize("suffix", ["png", "PDF", "svg", "eps", "jpg"])
 def test_a_comparison_is_drawn(store: Path, tmp_path: Path, suffix: str) -> None:
     plot = tmp_path / f"plot.{suffix}"
-    assert call("compare", store, "--predictors", "ridge", "--seeds", 1, "--plot", plot).exit_code == 0
+    curves = tmp_path / f"curves.{suffix}"
+    arguments = ["--predictors", "ridge", "--seeds", 1, "--train", "4,8", "--plot", plot, "--curves", curves]
+    assert call("compare", store, *arguments).exit_code == 0
     assert plot.stat().st_size > 1000
+    assert curves.stat().st_size > 1000
 
 
 MISUSES = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from latbench.errors import UsageError
-from latbench.report import draw_cells, has_cells, predicted_against_measured, search_history
+from latbench.report import draw_cells, has_cells, learning_curves, predicted_against_measured, search_history
 from latbench.space import Column
 from latbench.spaces.darts import DartsSpace
 from latbench.spaces.nasbench201 import NasBench201Space
@@ -64,6 +64,16 @@ def test_predictions_state_their_error_and_the_floor():
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["exact   MAPE 0.0%", "high   MAPE 10.0%"]
     assert figure.axes[0].get_xlabel() == "measured [mJ]"
     assert "noise floor of the measurements 1.2%" in figure.get_supxlabel()
+
+
+def test_learning_curves_stand_beside_the_floor():
+    errors = {"mlp": {20: (0.05, 0.01), 100: (0.02, 0.002)}, "constant": {100: (0.2, float("nan"))}}
+    figure = learning_curves(errors, noise_floor=0.01)
+    png(figure)
+    (axes,) = figure.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["noise floor", "mlp", "constant"]
+    assert len(learning_curves(errors).axes[0].get_legend().get_texts()) == 2
 
 
 def history(space, architectures):

@@ -13,6 +13,8 @@ from latbench.cli.sources import Sources, profile_and_sources
 from latbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from latbench.prediction.evaluation.comparison import Comparison
     from latbench.records.profile import Profile
 
@@ -34,6 +36,9 @@ def run(
         Path | None,
         typer.Option(help="Draw predicted against measured, as .png, .pdf or .svg; needs the extra 'report'."),
     ] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Draw the error over the training sizes, likewise, beside the noise floor.")
+    ] = None,
     sources: Sources = None,
     keep_dead: opt.KeepDead = False,
     quantity: opt.Quantity = None,
@@ -49,16 +54,17 @@ def run(
     \b
     Examples:
       latbench compare runs/ort.db
-      latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10
+      latbench compare runs/ort.db --predictors mlp,gbdt,lookup --train 20,50,100 --seeds 10 --curves runs/curves.png
       latbench compare runs/ort.db --predictors auto,mlp --plot runs/predictors.png
       latbench compare runs/cuda.db --quantity energy
       latbench compare runs/new.db --train 10,20 --sources runs/ort.db --sources runs/cuda.db
     """
     from latbench.prediction.evaluation.comparison import compare, held_out
-    from latbench.report import check_figure, predicted_against_measured, save_figure
+    from latbench.report import check_figure, learning_curves, predicted_against_measured, save_figure
 
-    if plot is not None:
-        check_figure(plot)
+    for path in (plot, curves):
+        if path is not None:
+            check_figure(path)
     sizes = _sizes(train) if train is not None else None
     chosen = None if predictors is None else _names(predictors)
     profile, others = profile_and_sources(store, sources, opt.quantity_of(quantity, old))
@@ -68,20 +74,24 @@ def run(
         print_json(comparison.to_json())
     else:
         _print(comparison, title=f"{store}: mean over {seeds} random splits")
-    if plot is None:
-        return
-    measured, predicted = held_out(
-        profile, comparison.predictors, train_size=max(sizes), sources=others, keep_dead=keep_dead
-    )
+    figures: dict[Path, Figure] = {}
     floor = comparison.noise_floor.mape
-    figure = predicted_against_measured(measured, predicted, unit=profile.conditions.unit, noise_floor=floor)
-    try:
-        save_figure(figure, plot)
-    except UsageError as error:  # the one JSON document is out
-        print_error(error)
-        raise typer.Exit(2) from None
-    if not as_json:
-        out.print(f"drew {plot}")
+    if curves is not None:
+        figures[curves] = learning_curves(comparison.errors(), noise_floor=floor)
+    if plot is not None:
+        measured, predicted = held_out(
+            profile, comparison.predictors, train_size=max(sizes), sources=others, keep_dead=keep_dead
+        )
+        unit = profile.conditions.unit
+        figures[plot] = predicted_against_measured(measured, predicted, unit=unit, noise_floor=floor)
+    for path, figure in figures.items():
+        try:
+            save_figure(figure, path)
+        except UsageError as error:  # the one JSON document is out
+            print_error(error)
+            raise typer.Exit(2) from None
+        if not as_json:
+            out.print(f"drew {path}")
 
 
 def _print(comparison: Comparison, title: str) -> None:

@@ -57,6 +57,34 @@ def predicted_against_measured(
     return figure
 
 
+def learning_curves(
+    errors: Mapping[str, Mapping[int, tuple[float, float]]], *, noise_floor: float | None = None
+) -> Figure:
+    """Draw the error of predictors over the number of training architectures, both on a logarithmic scale.
+
+    Args:
+        errors: by predictor and training size, the MAPE and its standard deviation over seeds (NaN for a single seed).
+        noise_floor: relative disagreement of blind duplicates; no predictor can be seen to do better.
+
+    Raises:
+        UsageError: matplotlib is missing.
+    """
+    figure = new_figure(4.6, 3.6)
+    axes = figure.subplots()
+    clean(axes)
+    for color, (name, by_size) in zip(COLORS, errors.items(), strict=False):
+        sizes = sorted(by_size)
+        mean, spread = np.array([by_size[size] for size in sizes]).T
+        axes.errorbar(sizes, 100 * mean, 100 * np.nan_to_num(spread), color=color, marker="o", capsize=2, label=name)
+    if noise_floor is not None:
+        axes.axhline(100 * noise_floor, color=MUTED, linestyle="--", linewidth=1, label="noise floor")
+    axes.set(xscale="log", yscale="log")
+    axes.set_xlabel("training architectures", fontsize=9, color=INK)
+    axes.set_ylabel("MAPE [%]", fontsize=9, color=INK)
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
 def search_history(
     runs: Mapping[str, Sequence[Record]], space: Encoder[Any], *, target: float | None = None, unit: str = "ms"
 ) -> Figure:

@@ -85,6 +85,13 @@ class Comparison:
         """The predictors that were compared, in order."""
         return list(dict.fromkeys(row.predictor for row in self.rows if row.predictor != CONSTANT))
 
+    def errors(self) -> dict[str, dict[int, tuple[float, float]]]:
+        """Return MAPE and its standard deviation by predictor and training size: the learning curves."""
+        found: dict[str, dict[int, tuple[float, float]]] = {}
+        for row in self.rows:
+            found.setdefault(row.predictor, {})[row.train_size] = row.mean.mape, row.spread.mape
+        return found
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return the column heads and the rows as text, each error beside the noise floor."""
         heads = ["predictor", "trained on", "MAPE", "noise floor", "behind", "fastest 10%", "within 5%", "within 10%"]

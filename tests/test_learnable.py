@@ -177,10 +177,27 @@ def test_auto_chooses_by_cross_validation_and_says_why() -> None:
 def test_a_candidate_that_fails_is_passed_over() -> None:
     profile = additive_profile(40)
     context = profile.context()
-    choice = choose(profile.X, profile.y, context=context, candidates=["transfer", "ridge"])
+    groups = profile.groups
+    choice = choose(profile.X, profile.y, groups=groups, context=context, candidates=["transfer", "ridge"])
     assert choice.predictor == "ridge"
     with pytest.raises(UsageError, match="no predictor can be fitted"):
-        choose(profile.X, profile.y, context=context, candidates=["transfer"])
+        choose(profile.X, profile.y, groups=groups, context=context, candidates=["transfer"])
+
+
+def test_auto_may_leave_other_devices_out() -> None:
+    profile = additive_profile(60, noise=0.01)
+    trained = fit(profile, "auto", sources=[additive_profile(60, device=5)])
+    assert ("sources" in trained.facts) == (trained.plugin == "transfer")
+
+
+def test_a_network_without_a_live_path_is_no_prediction_to_trust() -> None:
+    profile = additive_profile(60)
+    texts = [str(DEAD), ONE]
+    assert fit(profile, "additive").extrapolates(texts).tolist() == [True, False]
+    kept = fit(profile, "additive", keep_dead=True)
+    value = float(kept.predict(texts)[0])
+    outside = not kept.facts["fastest"] <= value <= kept.facts["slowest"]
+    assert kept.extrapolates(texts).tolist() == [outside, False]
 
 
 def test_differences_beyond_noise_are_told_from_others() -> None:

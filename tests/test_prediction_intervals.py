@@ -47,6 +47,10 @@ def test_too_few_errors_for_a_level_and_no_levels_are_refused() -> None:
         half_width(errors, 0.9)
     with pytest.raises(UsageError, match="is no share"):
         half_width(errors, 90)
+    with pytest.raises(UsageError, match="does not know how it errs"):
+        half_width(np.empty(0), 0.5)
+    with pytest.raises(UsageError, match="has no end"):
+        half_width(np.array([0.1, 0.1, np.inf]), 0.75)
 
 
 def test_what_lies_outside_of_the_labels_is_told(tmp_path: Path) -> None:

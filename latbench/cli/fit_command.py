@@ -46,7 +46,7 @@ def run(
 
     keywords, asked = opt.literals(param, "--param"), opt.quantity_of(quantity, old)
     if mine := sorted({"profile", "predictor", "samples", "sources", "seed", "keep_dead"} & keywords.keys()):
-        raise UsageError(f"--param {mine[0]} is not a predictor's keyword: give --{mine[0].replace('_', '-')} instead")
+        raise UsageError(f"--param {mine[0]} is no keyword of a predictor, but what fit itself is told: see fit --help")
     profile, others = profile_and_sources(store, sources, asked)
     trained = fit(profile, predictor, samples=samples, sources=others, seed=seed, keep_dead=keep_dead, **keywords)
     name = predictor.replace(":", ".") + (f"-{asked}" if asked else "")

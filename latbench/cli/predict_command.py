@@ -78,7 +78,8 @@ def run(
         low, high = (figures(float(trained.facts[end])) for end in ("fastest", "slowest"))  # type: ignore[arg-type]
         err.print(
             f"note: {outside.sum()} of {len(outside)} predictions lie outside of what was measured ({low} to {high} "
-            f"{trained.unit}), where nothing tells how far they are off: measure such architectures"
+            f"{trained.unit}), or are of networks without a live path, which it has not learnt from: nothing tells how "
+            "far they are off, so measure such architectures"
         )
 
 

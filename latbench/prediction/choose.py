@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from latbench.errors import DataError, UsageError
 from latbench.plugins import PREDICTORS, names, status
 from latbench.prediction.plugin import create_predictor, fit_estimator
+from latbench.prediction.splits import folds_by_group
 from latbench.prediction.trained import predict_values
 from latbench.predictor import Context, NeedsCosts, UsesSources
 
@@ -41,6 +42,7 @@ def choose(
     X: NDArray[np.floating],
     y: NDArray[np.floating],
     *,
+    groups: Sequence[Hashable],
     context: Context,
     seed: int = 0,
     candidates: Sequence[str] | None = None,
@@ -53,18 +55,20 @@ def choose(
     Args:
         X: encodings ``(n, columns)``.
         y: positive labels ``(n,)``.
+        groups: the group of each row; those of one group (isomorphic architectures) share a fold.
         context: what the space and the profile know.
         seed: draws the folds.
         candidates: names, the simplest first; None takes the registered ones that can learn from this context.
 
     Raises:
-        DataError: too few rows for two folds.
+        DataError: too few groups for two folds.
         UsageError: no candidate can be fitted.
     """
-    if len(y) < 4:
-        raise DataError(f"{len(y)} architectures are too few to choose a predictor by: name one, or profile more")
+    distinct = len(set(groups))
+    if distinct < 4:
+        raise DataError(f"{distinct} architectures are too few to choose a predictor by: name one, or profile more")
     tried = candidates if candidates is not None else able(context)
-    folds = np.random.default_rng(seed).permutation(len(y)) % min(FOLDS, len(y) // 2)
+    folds = folds_by_group(groups, min(FOLDS, distinct // 2), seed=seed)
     errors: dict[str, NDArray[np.float64]] = {}
     failures: list[str] = []
     for name in tried:

@@ -53,16 +53,17 @@ def fit(
     if samples is not None and not 2 <= samples <= len(y):
         raise DataError(
             f"cannot learn from {samples} architectures: this profile holds {len(y)}, and at least two are needed"
+            + "".join(f" ({note})" for note in learnable.notes)
         )
-    X, y, context = X[:samples], y[:samples], profile.context(sources)
+    X, y, groups, context = X[:samples], y[:samples], learnable.groups[:samples], profile.context(sources)
     choice = None
     if predictor == AUTO:
         if params:
             raise UsageError(f"auto takes no keywords ({', '.join(params)}): name the predictor that takes them")
-        choice = choose(X, y, context=context, seed=seed)
+        choice = choose(X, y, groups=groups, context=context, seed=seed)
         predictor = choice.predictor
     estimator = create_predictor(predictor, params)
-    if sources and not isinstance(estimator, UsesSources):
+    if sources and choice is None and not isinstance(estimator, UsesSources):
         able = " or ".join(repr(name) for name in names_of(_uses_sources)) or "one that does"
         raise UsageError(f"predictor {predictor!r} does not learn from other devices' profiles: use {able}")
     lacking = what_it_lacks(estimator, profile, context)
@@ -77,6 +78,7 @@ def fit(
         "reference": profile.reference,
         "fastest": float(y.min()),
         "slowest": float(y.max()),
+        "keep_dead": keep_dead,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "latbench": version("latbench"),
     }
@@ -84,9 +86,9 @@ def fit(
         facts["notes"] = "; ".join(learnable.notes)
     if choice is not None:
         facts["chosen"] = str(choice)
-    if sources:
+    if sources and isinstance(estimator, UsesSources):
         facts["sources"] = ", ".join(source.name for source in context.sources)
-    unseen = unseen_errors(estimator, predictor, X, y, context=context, seed=seed, params=params)
+    unseen = unseen_errors(estimator, predictor, X, y, groups=groups, context=context, seed=seed, params=params)
     return TrainedPredictor(estimator, predictor, profile.space, profile.conditions, facts, unseen)
 
 

@@ -10,7 +10,7 @@ fold; a file of numbers has the errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,14 @@ from numpy.typing import NDArray
 
 from latbench.errors import DataError, UsageError
 from latbench.prediction.plugin import fit_estimator
+from latbench.prediction.splits import folds_by_group
 from latbench.prediction.trained import predict_values
 from latbench.predictor import Context, KnowsItsErrors, Predictor
 
 FOLDS = 5
+
+MOST_ERROR = 1e6
+"""Larger relative errors are those of predictions that are not positive."""
 
 MOST_KEPT = 1000
 """So many errors are kept at most: evenly spaced quantiles of more."""
@@ -33,6 +37,7 @@ def unseen_errors(
     X: NDArray[np.floating],
     y: NDArray[np.floating],
     *,
+    groups: Sequence[Hashable],
     context: Context,
     seed: int,
     params: Mapping[str, Any],
@@ -44,6 +49,7 @@ def unseen_errors(
         plugin: the predictor's name.
         X: encodings ``(n, columns)``.
         y: labels ``(n,)``.
+        groups: the group of each row; those of one group (isomorphic architectures) share a fold.
         context: what it was fitted with.
         seed: draws the folds.
         params: the predictor's keywords.
@@ -51,10 +57,7 @@ def unseen_errors(
     if isinstance(estimator, KnowsItsErrors):
         errors = np.abs(estimator.left_out_)
     else:
-        # Equal encodings share a fold.
-        _, rows = np.unique(X, axis=0, return_inverse=True)
-        folds = (np.random.default_rng(seed).permutation(rows.max() + 1) % FOLDS)[rows.reshape(-1)]
-        found = []
+        folds, found = folds_by_group(groups, FOLDS, seed=seed), []
         for fold in np.unique(folds):
             kept = folds != fold
             if kept.sum() < 2:
@@ -78,10 +81,12 @@ def half_width(errors: NDArray[np.float64], level: float) -> float:
         level: between 0 and 1.
 
     Raises:
-        UsageError: no level between 0 and 1, or too few errors for it.
+        UsageError: no level between 0 and 1, too few errors for it, or predictions that nothing takes among them.
     """
     if not 0 < level < 1:
         raise UsageError(f"a level of {level} is no share of all cases: give one between 0 and 1, such as 0.9")
+    if not len(errors):
+        raise UsageError("this predictor does not know how it errs on what it has not seen: fit it again, to more")
     rank = math.ceil((len(errors) + 1) * level)
     if rank > len(errors):
         needed = math.ceil(round(level / (1 - level), 9))
@@ -89,4 +94,10 @@ def half_width(errors: NDArray[np.float64], level: float) -> float:
             f"an interval of {level:.0%} needs at least {needed} architectures to learn from, not {len(errors)}: "
             "profile more, or ask for a lower level"
         )
-    return float(errors[rank - 1])
+    found = float(errors[rank - 1])
+    if found > MOST_ERROR:
+        raise UsageError(
+            f"an interval of {level:.0%} has no end: this predictor gave more than {1 - level:.0%} of the rows that it "
+            "had not seen a value that nothing takes: fit another"
+        )
+    return found

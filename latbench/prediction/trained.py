@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from latbench.backend import Fact
 from latbench.errors import NotDifferentiableError, ShapeError, UsageError, reason
 from latbench.prediction.plugin import gives_std, names_of
+from latbench.prediction.structure.networks import are_alive
 from latbench.predictor import DifferentiablePredictor, Predictor
 from latbench.records.measurement import Conditions
-from latbench.space import Architecture, HasEnumerate, SearchSpace
+from latbench.space import Architecture, HasEnumerate, HasGraph, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +38,8 @@ class TrainedPredictor:
         conditions: what was measured: quantity, unit, backend, device, ...
         facts: how it was fitted: ``samples``, ``seed``, ``noise_floor`` (the MAPE of a perfect predictor, or None),
             ``reference`` (what the profile's references took, in `unit`, or None), ``created_at`` (ISO 8601, UTC) and
-            ``latbench`` (the version), ``fastest`` and ``slowest`` (the range of the labels, in `unit`).
+            ``latbench`` (the version), ``fastest`` and ``slowest`` (the range of the labels, in `unit`) and
+            ``keep_dead`` (whether architectures without a live path were among them).
         unseen: errors on rows that it had not seen, relative to the prediction, ascending
             (`latbench.prediction.intervals`); empty where they are not known.
     """
@@ -109,10 +111,17 @@ class TrainedPredictor:
         return values * max(1 - width, 0.0), values * (1 + width)
 
     def extrapolates(self, architectures: ArchitecturesLike) -> NDArray[np.bool_]:
-        """Return whether a prediction lies outside of the values that were learnt from ``(n,)``."""
-        values = self.predict(architectures)
+        """Return whether an architecture is none like those that were learnt from ``(n,)``.
+
+        Its prediction lies outside of their values, or it has no live path, and those without one were left out.
+        """
+        rows = self._encodings(architectures)
+        values = self.predict(rows)
         low, high = (float(self.facts.get(name, default)) for name, default in _RANGE.items())  # type: ignore[arg-type]
-        return np.asarray((values < low) | (values > high))
+        outside = (values < low) | (values > high)
+        if isinstance(self.space, HasGraph) and self.facts.get("keep_dead") is False:
+            outside |= ~are_alive(tuple(self.space.graphs()), self.space.columns, rows)
+        return np.asarray(outside)
 
     def _encodings(self, architectures: ArchitecturesLike) -> NDArray[np.floating]:
         if not isinstance(architectures, np.ndarray):

@@ -1,1 +1,1 @@
-"""How good a predictor is: metrics, splits that do not leak, the noise floor, and comparisons of all three."""
+"""How good a predictor is: metrics, and comparisons beside the noise floor."""

@@ -17,9 +17,9 @@ from latbench.errors import DataError, UsageError
 from latbench.plugins import PREDICTORS, names, status
 from latbench.prediction.choose import AUTO, choose
 from latbench.prediction.evaluation.metrics import Accuracy
-from latbench.prediction.evaluation.splits import Split, split_by_group
 from latbench.prediction.learnable import Learnable
 from latbench.prediction.plugin import create_predictor, fit_estimator, what_it_lacks
+from latbench.prediction.splits import Rows, Split, split_by_group
 from latbench.prediction.trained import predict_values
 from latbench.predictor import Context
 from latbench.records.noise_floor import NoiseFloor
@@ -229,8 +229,7 @@ def _test(learnable: Learnable, name: str, context: Context, split: Split, size:
     if name == CONSTANT:
         predicted = np.full(len(test), y[train].mean())
         return _Result(Accuracy.of(y[test], predicted), *_by_latency(y[test], predicted), math.nan, math.nan)
-    choice = choose(X[train], y[train], context=context, seed=seed) if name == AUTO else None
-    plugin = name if choice is None else choice.predictor
+    plugin = _plugin(name, learnable, train, context, seed=seed)
     estimator = fit_estimator(plugin, X[train], y[train], context=context, seed=seed)
     fitted = time.perf_counter()
     predicted = predict_values(estimator, X[test], plugin)
@@ -242,6 +241,14 @@ def _test(learnable: Learnable, name: str, context: Context, split: Split, size:
         len(test) / seconds,
         plugin,
     )
+
+
+def _plugin(name: str, learnable: Learnable, train: Rows, context: Context, *, seed: int) -> str:
+    """Return the name of a predictor; that of ``auto`` is chosen from the rows that it will learn from."""
+    if name != AUTO:
+        return name
+    groups = [learnable.groups[row] for row in train]
+    return choose(learnable.X[train], learnable.y[train], groups=groups, context=context, seed=seed).predictor
 
 
 def _by_latency(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -282,7 +289,7 @@ def held_out(
     X, y, context = learnable.X, learnable.y, profile.context(sources)
     predicted = {}
     for name in predictors:
-        plugin = choose(X[train], y[train], context=context, seed=seed).predictor if name == AUTO else name
+        plugin = _plugin(name, learnable, train, context, seed=seed)
         estimator = fit_estimator(plugin, X[train], y[train], context=context, seed=seed)
         predicted[name] = predict_values(estimator, X[test], plugin)
     return y[test], predicted

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from latbench.errors import DataError
-from latbench.prediction.evaluation.splits import split_by_group
+from latbench.prediction.splits import folds_by_group, split_by_group
 
 groupings = st.lists(st.integers(0, 30), min_size=12, max_size=60)
 
@@ -30,6 +30,15 @@ def test_training_sets_are_nested_rows_of_distinct_groups_of_which_no_row_is_tes
 def test_any_row_of_a_group_may_be_trained_on() -> None:
     drawn = {int(split_by_group([0] * 8 + [1], [1], seed=seed).train[1][0]) for seed in range(200)}
     assert drawn == set(range(9))
+
+
+@given(groupings, st.integers(2, 6), st.integers(0, 99))
+def test_rows_of_a_group_share_a_fold(groups: list[int], folds: int, seed: int) -> None:
+    found = folds_by_group(groups, folds, seed=seed)
+    by_group = dict(zip(groups, found.tolist(), strict=True))
+    assert found.tolist() == [by_group[group] for group in groups]
+    sizes = np.bincount(list(by_group.values()), minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
 
 
 def test_a_seed_is_a_split() -> None:

@@ -59,3 +59,16 @@ def split_by_group(groups: Sequence[Hashable], train_sizes: Sequence[int], *, se
     train = [rows[0] for rows in drawn[: sizes[-1]]]
     test = sorted(row for rows in drawn[sizes[-1] :] for row in rows)
     return Split({size: np.array(train[:size], dtype=np.intp) for size in sizes}, np.array(test, dtype=np.intp))
+
+
+def folds_by_group(groups: Sequence[Hashable], folds: int, *, seed: int) -> Rows:
+    """Return the number of each row's fold ``(n,)``; rows of one group share theirs.
+
+    Args:
+        groups: the group of each row.
+        folds: how many; fewer where there are fewer groups.
+        seed: draws them.
+    """
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    drawn = np.random.default_rng(seed).permutation(len(numbers)) % folds
+    return np.array([drawn[numbers[group]] for group in groups], dtype=np.intp)

@@ -66,6 +66,9 @@ def test_what_looks_like_markup_is_printed_as_it_is(store: Path, tmp_path: Path)
 def test_what_spaces_prints_is_what_predict_reads(predictor: Path, tmp_path: Path) -> None:
     drawn = call("spaces", *DARTS[1:], "--samples", 3)
     assert "darts(cells=3" in drawn.stderr
+    assert "rows of the alphas: 0->2, 1->2, 0->3" in drawn.stderr
+    assert "columns of the alphas: none, max_pool_3x3" in drawn.stderr
+    assert "of the alphas" not in call("spaces", "ofa").stderr
     listed = tmp_path / "architectures.txt"
     listed.write_text(drawn.stdout)
     predicted = call("predict", predictor, "--file", listed).stdout.splitlines()

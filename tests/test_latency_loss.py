@@ -165,7 +165,7 @@ def test_a_reference_that_is_not_positive_is_refused(scale):
 @every_space
 def test_linear_penalty_has_no_unit(space):
     in_ms, in_us = (LatencyLoss(SmoothPredictor(space, scale=scale), weight=0.5) for scale in (1.0, 1000.0))
-    uniform = [torch.zeros(shape) for shape in space.relaxation().shapes]
+    uniform = [torch.zeros(shape, requires_grad=True) for shape in space.relaxation().shapes]
     assert in_ms(uniform).item() == pytest.approx(0.5)
     alphas = random_alphas(space)
     assert in_ms(alphas).item() == pytest.approx(in_us(alphas).item(), rel=1e-5)
@@ -343,7 +343,7 @@ class Elsewhere(nn.Module):
 
     def forward(self, encoding: Tensor) -> Tensor:
         assert encoding.device.type == "meta"
-        return torch.ones(())
+        return torch.ones(encoding.shape[:-1])
 
 
 def test_alphas_on_another_device_than_the_predictor_are_taken_to_it():
@@ -362,3 +362,68 @@ def test_a_space_without_a_relaxation_is_refused_in_words():
     predictor = SimpleNamespace(space=Unrelaxed(), unit="ms", module=lambda: None)
     with pytest.raises(UsageError, match="space 'Unrelaxed' has no relaxation, so alphas mean nothing in it: give"):
         LatencyLoss(predictor)
+
+
+def test_a_network_with_the_loss_as_an_attribute_keeps_its_state():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+    network = Network()
+    before = copy.deepcopy(network.state_dict())
+    network.latency = LatencyLoss(SmoothPredictor(SPACES[0]), target=1.0)
+    assert set(network.state_dict()) == set(before)
+    network.load_state_dict(before)  # a checkpoint from before the loss was there
+    assert list(network.latency.buffers()), "the predictor still moves with the network"
+    assert network.double().latency(random_alphas(SPACES[0], dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_target_can_be_set():
+    predictor, alphas = SmoothPredictor(SPACES[1]), random_alphas(SPACES[1])
+    loss = LatencyLoss(predictor, target=0.1, penalty="hinge")
+    loss.target = 0.2
+    assert loss.target == 0.2
+    assert loss(alphas).item() == LatencyLoss(predictor, target=0.2, penalty="hinge")(alphas).item()
+    for wrong in (0, -1.0, float("nan"), "1 ms", None):
+        with pytest.raises(UsageError, match="positive number"):
+            loss.target = wrong
+    assert loss.target == 0.2
+    linear = LatencyLoss(predictor, target=0.1)
+    linear.target = None
+    assert linear(alphas).item() == LatencyLoss(predictor)(alphas).item()
+
+
+def test_one_warning_where_no_alpha_wants_a_gradient():
+    loss = LatencyLoss(SmoothPredictor(SPACES[0]), target=1.0)
+    alphas = random_alphas(SPACES[0])
+    detached = [alpha.detach() for alpha in alphas]
+    with torch.no_grad():
+        loss(alphas)
+    loss([alphas[0], detached[1]])  # one cell alone may be searched
+    with pytest.warns(UserWarning, match="steers nothing"):
+        loss(detached)
+    loss(detached)  # warnings are errors: there is no second one
+
+
+@pytest.mark.parametrize("tail", [[], [nn.Unflatten(-1, (2, 1))]], ids=["(..., 1)", "(..., 2, 1)"])
+def test_a_module_that_gives_another_shape_than_one_value_is_refused(tail):
+    space = SPACES[1]
+    module = nn.Sequential(nn.Linear(len(space.columns), 2 if tail else 1), *tail)
+    predictor = SimpleNamespace(space=space, unit="ms", module=lambda: module)
+    loss = LatencyLoss(predictor, target=1.0)
+    with pytest.raises(ShapeError, match="squeeze its last dimension"):
+        loss(random_alphas(space))
+    with pytest.raises(ShapeError, match="squeeze its last dimension"):
+        loss.of(hard(space))
+
+
+def test_batch_normalisation_in_a_module_is_in_evaluation_mode():
+    space = SPACES[1]
+    module = nn.Sequential(nn.Linear(len(space.columns), 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Flatten(0))
+    loss = LatencyLoss(SimpleNamespace(space=space, unit="ms", module=lambda: module), target=1.0)
+    encodings = hard(space)
+    assert loss.value(encodings).item() == pytest.approx(module.eval()(encodings).mean().item())
+    alphas = random_alphas(space)
+    loss(alphas).backward()  # one encoding, not a batch
+    assert alphas[0].grad.any()

@@ -84,7 +84,7 @@ def test_confidence_needs_a_predictor_that_knows_its_deviation():
 
 
 def test_the_loss_is_the_one_of_the_form():
-    alphas = [torch.zeros(shape) for shape in SPACE.relaxation().shapes]
+    alphas = [torch.zeros(shape, requires_grad=True) for shape in SPACE.relaxation().shapes]
     for form in ("hinge", "linear"):
         ours = Objective(KNOWN, TARGET, form).loss()
         assert ours(alphas).item() == LatencyLoss(KNOWN, target=TARGET, penalty=form)(alphas).item()

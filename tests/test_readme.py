@@ -40,6 +40,7 @@ def loop_of_a_search() -> Names:
     alphas = [torch.zeros(6, 5, requires_grad=True)]
     return {
         "latbench": latbench,
+        "PRIMITIVES": ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "none"),
         "model": SimpleNamespace(alphas=lambda: alphas),
         "criterion": torch.nn.CrossEntropyLoss(),
         "logits": torch.zeros(2, 10, requires_grad=True),

@@ -236,3 +236,10 @@ def test_a_loss_that_becomes_nan_stops_the_search(images):
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         SearchSettings(**wrong)
+
+
+def test_a_loss_in_the_order_of_another_loop_is_refused(images):
+    operations = [column.name.rsplit("/", 1)[-1] for column in SPACE.columns[:5]]
+    other = loss(operations=operations[::-1])
+    with pytest.raises(UsageError, match="the alphas of this search are in the space's order"):
+        search_architecture(SPACE, images, latency_loss=other, settings=SearchSettings(epochs=1))

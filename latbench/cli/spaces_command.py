@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latbench.cli import options as opt
 from latbench.cli.console import err, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from latbench.space import SearchSpace
 
 
 def run(
@@ -60,5 +63,22 @@ def run(
         return
     # Standard output holds architectures alone: 'latbench predict --file' reads it.
     err.print(f"{SpaceSpec.of(built)}: encodings of {len(built.columns)} columns, {len(table)} distinct operations")
+    _print_order(built)
     for text in drawn:
         out.print(text)
+
+
+def _print_order(space: SearchSpace[Any]) -> None:
+    """Print what the rows and columns of alphas mean, where the space has such."""
+    from latbench.errors import UsageError
+    from latbench.search.objectives.alpha_order import order_of
+    from latbench.space import Relaxable
+
+    if not isinstance(space, Relaxable):
+        return
+    try:
+        edges, names = order_of(space, space.relaxation().shapes)
+    except UsageError:  # a list of decisions, each with options of its own
+        return
+    err.print(f"rows of the alphas: {', '.join(edges)}")
+    err.print(f"columns of the alphas: {', '.join(names)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latbench.errors import ShapeError, UsageError
+from latbench.search.objectives.alpha_order import AlphaOrder, Edge
 from latbench.space import Relaxable
 
 if TYPE_CHECKING:
@@ -60,9 +62,11 @@ class LatencyLoss(nn.Module):
     some sub-graphs or exits with probabilities bills with `of` the encodings that it runs: one encoding is what runs
     and what is billed.
 
-    The predictor is copied, frozen and kept in evaluation mode: `parameters` is empty, so no optimiser can reach it,
-    while ``to``, ``double`` and ``cuda`` move it. Alphas may have another precision or device: the penalty is computed
-    in the predictor's and comes back on the alphas' device, in float32 at least. On one device nothing is copied.
+    The predictor is copied, frozen and kept in evaluation mode: `parameters` and `state_dict` are empty. No optimiser
+    reaches it, and a network that has the loss as an attribute saves and loads what it did before, while ``to``,
+    ``double`` and ``cuda`` move it. The target can be set at any time. Alphas may have another precision or device: the
+    penalty is computed in the predictor's and comes back on the alphas' device, in float32 at least. On one device
+    nothing is copied.
 
     Args:
         predictor: a fitted differentiable predictor, as `latbench.fit` and `latbench.load_predictor` return it.
@@ -72,12 +76,18 @@ class LatencyLoss(nn.Module):
         temperature: of the relaxation (`latbench.space.Relaxation`). A search may lower it as it goes, so that
             the expected value approaches that of the derived architecture.
         relaxation: what the alphas mean; None for the space's own, if it has one.
+        operations: the loop's operations in the order of its alphas' last dimension, ``gt.PRIMITIVES``. Nothing else
+            can tell that a repository puts ``none`` last: its alphas would be billed as other operations. What it
+            lacks is never chosen. None says that the order is the space's, as `latbench spaces NAME` prints it.
+        edges: the loop's edges, ``(source, node)`` or ``"0->2"``, in the order of its alphas' rows; None as above.
+        names: what the space calls the loop's operations where that differs, ``{"sepconv3x3": "sep_conv_3x3"}``.
 
     Raises:
         TypeError: the predictor is not differentiable.
         UsageError: `predictor` is not one, the penalty is unknown, a hinge has no target, a target or temperature is
             not positive, or the weight is negative; without a target, also a space without relaxation, or a predictor
-            whose value at uniform alphas is not positive.
+            whose value at uniform alphas is not positive. Operations or edges are unknown, given twice or missing
+            (`AlphaOrder`).
     """
 
     def __init__(
@@ -89,6 +99,9 @@ class LatencyLoss(nn.Module):
         penalty: Penalty = "linear",
         temperature: float = 1.0,
         relaxation: Relaxation[Any] | None = None,
+        operations: Sequence[str] | None = None,
+        edges: Sequence[Edge] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         _check_predictor(predictor)
@@ -97,14 +110,14 @@ class LatencyLoss(nn.Module):
         if penalty == "hinge" and target is None:
             raise UsageError(f"a hinge penalty needs a target: LatencyLoss(..., target=<{predictor.unit}>)")
         for name, value in (("target", target), ("temperature", temperature)):
-            if value is not None and not (_is_finite(value) and value > 0):
-                raise UsageError(f"{name} is {value!r}: give a positive number")
+            if value is not None:
+                _check_positive(name, value)
         if not (_is_finite(weight) and weight >= 0):
             raise UsageError(f"weight is {weight!r}: give a number that is at least 0")
         self.space = predictor.space
         self.unit = predictor.unit
         self.weight = weight
-        self.target = target
+        self._target = target
         self.penalty = penalty
         self.temperature = temperature
         self.relaxation = _relaxation_of(self.space) if relaxation is None else relaxation
@@ -113,8 +126,34 @@ class LatencyLoss(nn.Module):
                 f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: give a target, "
                 f"target=<{self.unit}>, to bill encodings with of(encoding), or give relaxation="
             )
+        self.order = None
+        if (operations, edges, names) != (None, None, None):
+            if self.relaxation is None:
+                raise UsageError(
+                    f"space {_name(self.space)!r} has no relaxation, so operations= and edges= order nothing"
+                )
+            self.order = AlphaOrder(self.space, self.relaxation.shapes, operations=operations, edges=edges, names=names)
         self.predictor = _frozen(predictor.module()).eval()
         self.reference = target if target is not None else self._value_at_uniform_alphas()
+        self._warned = False
+
+    @property
+    def target(self) -> float | None:
+        """What the architecture may take, in `unit`; the penalty is relative to it from the next call on.
+
+        Raises:
+            UsageError: it is set to what is not a positive number; to None, with a hinge or without a relaxation.
+        """
+        return self._target
+
+    @target.setter
+    def target(self, target: float | None) -> None:
+        if target is not None:
+            _check_positive("target", target)
+        elif self.penalty == "hinge" or self.relaxation is None:
+            raise UsageError("this loss needs a target: set a positive number")
+        self.reference = target if target is not None else self._value_at_uniform_alphas()
+        self._target = target
 
     def expected(self, alphas: Sequence[Tensor]) -> Tensor:
         """Return the prediction at the expected encoding of alphas, a scalar in `unit`.
@@ -126,7 +165,11 @@ class LatencyLoss(nn.Module):
         return self.value(self._relaxed(alphas))
 
     def value(self, encoding: TensorLike, weights: TensorLike | None = None) -> Tensor:
-        """Return the prediction for encodings, a scalar in `unit`; see `of`."""
+        """Return the prediction for encodings, a scalar in `unit`; see `of`.
+
+        Raises:
+            ShapeError: as in `of`; or the predictor's module does not give one value for each encoding.
+        """
         columns = len(self.space.columns)
         encoding = torch.as_tensor(encoding)  # space.encode() gives arrays
         if encoding.ndim not in (1, 2) or encoding.shape[-1] != columns or not encoding.numel():
@@ -136,7 +179,14 @@ class LatencyLoss(nn.Module):
         precise = encoding.to(torch.promote_types(encoding.dtype, torch.float32))
         numbers = (buffer for buffer in self.predictor.buffers() if buffer.is_floating_point())
         placed = next((precise.to(buffer) for buffer in numbers), precise)
-        values: Tensor = self.predictor(placed).to(precise)
+        rows = placed.reshape(-1, columns)  # a batch, too, where there is one: batch normalisation takes no less
+        values: Tensor = self.predictor(rows)
+        if values.shape != rows.shape[:1]:
+            raise ShapeError(
+                f"the predictor's module gives the shape {tuple(values.shape)} for encodings {tuple(rows.shape)}: "
+                f"it must give ({len(rows)},), one value for each; squeeze its last dimension"
+            )
+        values = values.reshape(encoding.shape[:-1]).to(precise)
         if weights is not None:
             return (_checked_weights(torch.as_tensor(weights), encoding).to(values) * values).sum()
         return values.mean() if encoding.ndim == 2 else values
@@ -160,11 +210,21 @@ class LatencyLoss(nn.Module):
     def forward(self, alphas: Sequence[Tensor]) -> Tensor:
         """Return the penalty of alphas, a scalar.
 
+        Warns, once, where gradients are recorded and no alpha wants one: such a penalty steers nothing.
+
         Raises:
             ShapeError: the alphas do not have the relaxation's `shapes`.
             UsageError: the space has no relaxation.
         """
-        return self.of(self._relaxed(alphas))
+        encoding = self._relaxed(alphas)
+        if torch.is_grad_enabled() and not encoding.requires_grad and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "no gradient of this latency loss reaches any alpha, so it steers nothing: pass the parameters "
+                "themselves, not .data or .detach(), or compute it under torch.no_grad() if it is for the log alone",
+                stacklevel=4,  # the loop that calls the module
+            )
+        return self.of(encoding)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: a predictor with dropout must not add noise to the search."""
@@ -177,12 +237,14 @@ class LatencyLoss(nn.Module):
                 "of(encoding), or give LatencyLoss(..., relaxation=)"
             )
         precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in map(torch.as_tensor, alphas)]
-        return self.relaxation.expected(precise, temperature=self.temperature)
+        ordered = precise if self.order is None else self.order(precise)
+        return self.relaxation.expected(ordered, temperature=self.temperature)
 
     def _value_at_uniform_alphas(self) -> float:
         assert self.relaxation is not None
+        shapes = (self.relaxation if self.order is None else self.order).shapes
         with torch.no_grad():
-            value = float(self.expected([torch.zeros(shape) for shape in self.relaxation.shapes]))
+            value = float(self.expected([torch.zeros(shape) for shape in shapes]))
         if not (math.isfinite(value) and value > 0):
             raise UsageError(
                 f"the predictor expects {value:.4g} {self.unit} at uniform alphas, and no penalty can be relative to "
@@ -226,15 +288,22 @@ def _checked_weights(weights: Tensor, encoding: Tensor) -> Tensor:
     return weights
 
 
+def _check_positive(name: str, value: object) -> None:
+    if not (isinstance(value, Real) and math.isfinite(value) and float(value) > 0):
+        raise UsageError(f"{name} is {value!r}: give a positive number")
+
+
 def _is_finite(value: object) -> bool:
     return isinstance(value, Real) and math.isfinite(value)
 
 
 def _frozen(module: nn.Module) -> nn.Module:
-    """Return a copy whose parameters are buffers."""
+    """Return a copy whose parameters are buffers, none of which is part of a state."""
     module = copy.deepcopy(module)
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):
             delattr(part, name)
-            part.register_buffer(name, parameter.detach())
+            part.register_buffer(name, parameter.detach(), persistent=False)
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            part.register_buffer(name, buffer, persistent=False)
     return module

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from latbench.errors import UsageError
 from latbench.search.objectives.latency_loss import LatencyLoss
 from latbench.search.strategies.checkpoint import Checkpoint
 from latbench.search.strategies.identity import Identity, space_identity
@@ -140,6 +141,11 @@ def search_architecture(
     check_requirements(DartsStrategy, space)
     for loss in losses:
         check_space(loss.space, space)
+        if loss.order is not None:
+            raise UsageError(
+                "the alphas of this search are in the space's order: a LatencyLoss with operations=, edges= or names= "
+                "is for the loop of another repository; leave them out"
+            )
     fitted = fit_to_space(as_task(task), space)
     with own_random_numbers(device):
         run = SupernetSearch(space, fitted, losses, settings, device)
@@ -172,6 +178,6 @@ def _identity(space: SearchSpace[Any], task: Task, losses: Sequence[LatencyLoss]
 
 
 def _digest(module: nn.Module) -> str:
-    """Return a digest of a module's state."""
-    values = (tensor.detach().cpu().numpy().tobytes() for tensor in module.state_dict().values())
+    """Return a digest of a frozen module, whose numbers are all buffers."""
+    values = (tensor.detach().cpu().numpy().tobytes() for tensor in module.buffers())
     return hashlib.sha256(b"".join(values)).hexdigest()[:12]

@@ -427,3 +427,24 @@ def test_batch_normalisation_in_a_module_is_in_evaluation_mode():
     alphas = random_alphas(space)
     loss(alphas).backward()  # one encoding, not a batch
     assert alphas[0].grad.any()
+
+
+@every_space
+@pytest.mark.parametrize("kept", [torch.tensor([0]), torch.tensor([], dtype=torch.long)], ids=["none kept", "all -inf"])
+def test_a_pruned_edge_is_billed_as_one_that_runs_nothing(space, kept):
+    far, pruned = random_alphas(space), random_alphas(space)
+    with torch.no_grad():
+        far[0][4] = torch.tensor([100.0] + [-100.0] * (far[0].shape[-1] - 1))
+        entries = pruned[0][4, kept]
+        pruned[0][4] = -torch.inf
+        pruned[0][4, kept] = entries
+    latency = LatencyLoss(SmoothPredictor(space), target=1.0)
+    value, expected = latency(pruned), latency(far)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    value.backward()
+    expected.backward()
+    for alpha, other in zip(pruned, far, strict=True):
+        torch.testing.assert_close(alpha.grad, other.grad, rtol=1e-4, atol=1e-7)
+    with torch.no_grad():
+        assert str(space.relaxation().derive(pruned)) == str(space.relaxation().derive(far))
+        assert latency.of(space.relaxation().sample(pruned, 3)).isfinite()

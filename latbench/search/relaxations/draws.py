@@ -32,3 +32,10 @@ def safe_softmax(logits: Tensor) -> Tensor:
     """Return the softmax over the last dimension; a row of -inf alone gives a uniform one, without a gradient."""
     pruned = torch.isneginf(logits).all(dim=-1, keepdim=True)
     return torch.where(pruned, 0.0, logits).softmax(dim=-1)
+
+
+def pruned_to_none(logits: Tensor, none: int) -> Tensor:
+    """Return logits in which a pruned edge, a row of -inf alone, chooses the option `none`, without a gradient."""
+    pruned = torch.isneginf(logits).all(dim=-1, keepdim=True)
+    option = torch.arange(logits.shape[-1], device=logits.device)
+    return torch.where(pruned, torch.where(option == none, 0.0, -torch.inf).to(logits), logits)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
-from latbench.search.relaxations.draws import one_hot_draws, straight_through
+from latbench.search.relaxations.draws import one_hot_draws, pruned_to_none, straight_through
 from latbench.space import A_co
 
 
@@ -23,17 +23,22 @@ class Softmax(Generic[A_co]):
     Args:
         shapes: of the parameters, ``(..., options)``.
         decode: gives the architecture of an encoding whose rows are one-hot.
+        none: the option of a pruned row, which is one of -inf alone; without it such a row has no probabilities.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], decode: Callable[[NDArray[Any]], A_co]) -> None:
+    def __init__(
+        self, shapes: Sequence[tuple[int, ...]], decode: Callable[[NDArray[Any]], A_co], *, none: int | None = None
+    ) -> None:
         self.shapes = tuple(shapes)
         self._decode = decode
+        self._none = none
 
     def expected(self, parameters: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
         """Return the probabilities ``(columns,)``; see `latbench.space.Relaxation.expected`."""
         check_parameters(parameters, self.shapes)
         check_temperature(temperature)
-        return torch.cat([(logits / temperature).softmax(dim=-1).flatten() for logits in parameters])
+        rows = parameters if self._none is None else [pruned_to_none(logits, self._none) for logits in parameters]
+        return torch.cat([(logits / temperature).softmax(dim=-1).flatten() for logits in rows])
 
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw one-hot rows, ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
@@ -46,5 +51,6 @@ class Softmax(Generic[A_co]):
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
         """Return the architecture of every row's largest logit; see `latbench.space.Relaxation.derive`."""
         check_derivable(parameters, self.shapes)
-        rows = [functional.one_hot(logits.detach().argmax(dim=-1), logits.shape[-1]) for logits in parameters]
+        kept = parameters if self._none is None else [pruned_to_none(logits, self._none) for logits in parameters]
+        rows = [functional.one_hot(logits.detach().argmax(dim=-1), logits.shape[-1]) for logits in kept]
         return self._decode(torch.cat([row.flatten() for row in rows]).cpu().numpy())

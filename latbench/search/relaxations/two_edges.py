@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from latbench.search.relaxations.checks import check_derivable, check_drawable, check_parameters, check_temperature
-from latbench.search.relaxations.draws import one_hot_draws, safe_softmax, straight_through
+from latbench.search.relaxations.draws import one_hot_draws, pruned_to_none, safe_softmax, straight_through
 from latbench.search.relaxations.graph import Edge, Incoming, edge_encoding
 from latbench.space import A_co
 
@@ -30,6 +30,7 @@ class TwoEdges(Generic[A_co]):
     the draws become the rule of DARTS (Liu et al., ICLR 2019, section 2.4): the encoding becomes that of `derive`.
 
     An encoding has a row for each edge of each cell, the operations side by side; an edge that is not kept is ``none``.
+    An edge is pruned where every operation is -inf, whatever ``none`` is.
     A node whose edges are pruned down to one, or to none, also keeps pruned ones, drawn uniformly.
 
     Args:
@@ -74,7 +75,9 @@ class TwoEdges(Generic[A_co]):
         ``none`` aside, and that operation on each.
         """
         check_derivable(parameters, self.shapes)
-        log_p = torch.stack([p.detach().cpu().double() for p in parameters]).log_softmax(dim=-1)[..., 1:]
+        log_p = torch.stack([pruned_to_none(p.detach().cpu().double(), 0) for p in parameters]).log_softmax(dim=-1)[
+            ..., 1:
+        ]
         strength, choice = log_p.max(dim=-1)
         by_node = self._incoming.by_node(_floored(strength))
         strongest = by_node.sort(dim=-1, descending=True, stable=True).indices[..., :2]
@@ -89,7 +92,7 @@ class TwoEdges(Generic[A_co]):
         """
         check_parameters(parameters, self.shapes)
         check_temperature(temperature)
-        log_q = torch.stack(list(parameters)).log_softmax(dim=-1)[..., 1:] / temperature
+        log_q = torch.stack([pruned_to_none(p, 0) for p in parameters]).log_softmax(dim=-1)[..., 1:] / temperature
         pruned = torch.isneginf(log_q).all(dim=-1, keepdim=True)
         # Replaced before the sum: the gradient of a sum over -inf alone is NaN.
         log_w = torch.where(pruned, 0.0, log_q).logsumexp(dim=-1)

@@ -135,7 +135,7 @@ class NasBench201Space(CellSpace):
         """Return a softmax on every edge: each runs one operation, ``none`` is an ordinary one."""
         from latbench.search.relaxations import Softmax
 
-        return Softmax(ALPHA_SHAPES, self.decode)
+        return Softmax(ALPHA_SHAPES, self.decode, none=OPERATIONS.index("none"))
 
     def stages(self) -> list[tuple[int, int]]:
         """Return ``(channels, size)`` of the cells of each stage."""

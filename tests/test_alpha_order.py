@@ -9,13 +9,8 @@ from torch import Tensor
 
 from latbench.errors import ShapeError, UsageError
 from latbench.search import LatencyLoss
-from latbench.spaces.darts import DartsSpace
 from latbench.spaces.mobile.ofa import OfaSpace
-from latbench.spaces.nasbench201 import NasBench201Space
-from tests.test_latency_loss import SmoothPredictor, random_alphas
-
-SPACES = [DartsSpace(cells=3, channels=4, image=8), NasBench201Space(cells=1, channels=4, image=8)]
-every_space = pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+from tests.test_latency_loss import SPACES, SmoothPredictor, every_space, random_alphas
 
 
 def order(space):

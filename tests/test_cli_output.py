@@ -68,6 +68,9 @@ def test_what_spaces_prints_is_what_predict_reads(predictor: Path, tmp_path: Pat
     assert "darts(cells=3" in drawn.stderr
     assert "rows of the alphas: 0->2, 1->2, 0->3" in drawn.stderr
     assert "columns of the alphas: none, max_pool_3x3" in drawn.stderr
+    alphas = document("spaces", *DARTS[1:])["alphas"]
+    assert alphas["rows"][:3] == ["0->2", "1->2", "0->3"]
+    assert alphas["columns"][:2] == ["none", "max_pool_3x3"]
     assert "of the alphas" not in call("spaces", "ofa").stderr
     listed = tmp_path / "architectures.txt"
     listed.write_text(drawn.stdout)

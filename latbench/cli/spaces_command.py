@@ -49,6 +49,7 @@ def run(
     built = opt.space_from(space, space_option)
     drawn = [str(architecture) for architecture in built.sample(samples, seed=seed)]
     table = operations(built)
+    order = _order_of_alphas(built)
     if as_json:
         spec = SpaceSpec.of(built)
         print_json(
@@ -57,28 +58,29 @@ def run(
                 "config": dict(spec.config),
                 "columns": len(built.columns),
                 "operations": list(table),
+                "alphas": order and {"rows": order[0], "columns": order[1]},
                 "samples": drawn,
             }
         )
         return
     # Standard output holds architectures alone: 'latbench predict --file' reads it.
     err.print(f"{SpaceSpec.of(built)}: encodings of {len(built.columns)} columns, {len(table)} distinct operations")
-    _print_order(built)
+    if order:
+        err.print(f"rows of the alphas: {', '.join(order[0])}")
+        err.print(f"columns of the alphas: {', '.join(order[1])}")
     for text in drawn:
         out.print(text)
 
 
-def _print_order(space: SearchSpace[Any]) -> None:
-    """Print what the rows and columns of alphas mean, where the space has such."""
+def _order_of_alphas(space: SearchSpace[Any]) -> tuple[list[str], list[str]] | None:
+    """Return what the rows and columns of alphas mean, None where a space's alphas have none."""
     from latbench.errors import UsageError
     from latbench.search.objectives.alpha_order import order_of
     from latbench.space import Relaxable
 
     if not isinstance(space, Relaxable):
-        return
+        return None
     try:
-        edges, names = order_of(space, space.relaxation().shapes)
+        return order_of(space, space.relaxation().shapes)
     except UsageError:  # a list of decisions, each with options of its own
-        return
-    err.print(f"rows of the alphas: {', '.join(edges)}")
-    err.print(f"columns of the alphas: {', '.join(names)}")
+        return None

@@ -84,10 +84,10 @@ class LatencyLoss(nn.Module):
 
     Raises:
         TypeError: the predictor is not differentiable.
-        UsageError: `predictor` is not one, the penalty is unknown, a hinge has no target, a target or temperature is
-            not positive, or the weight is negative; without a target, also a space without relaxation, or a predictor
-            whose value at uniform alphas is not positive. Operations or edges are unknown, given twice or missing
-            (`AlphaOrder`).
+        UsageError: `predictor` is not one, its module is TorchScript, the penalty is unknown, a hinge has no target, a
+            target or temperature is not positive, or the weight is negative; without a target, also a space without
+            relaxation, or a predictor whose value at uniform alphas is not positive. Operations or edges are unknown,
+            given twice or missing (`AlphaOrder`).
     """
 
     def __init__(
@@ -109,15 +109,14 @@ class LatencyLoss(nn.Module):
             raise UsageError(f"no penalty named {penalty!r}: choose one of {', '.join(get_args(Penalty))}")
         if penalty == "hinge" and target is None:
             raise UsageError(f"a hinge penalty needs a target: LatencyLoss(..., target=<{predictor.unit}>)")
-        for name, value in (("target", target), ("temperature", temperature)):
-            if value is not None:
-                _check_positive(name, value)
+        if target is not None:
+            _check_positive("target", target)
+        _check_positive("temperature", temperature)
         if not (_is_finite(weight) and weight >= 0):
             raise UsageError(f"weight is {weight!r}: give a number that is at least 0")
         self.space = predictor.space
         self.unit = predictor.unit
         self.weight = weight
-        self._target = target
         self.penalty = penalty
         self.temperature = temperature
         self.relaxation = _relaxation_of(self.space) if relaxation is None else relaxation
@@ -134,7 +133,7 @@ class LatencyLoss(nn.Module):
                 )
             self.order = AlphaOrder(self.space, self.relaxation.shapes, operations=operations, edges=edges, names=names)
         self.predictor = _frozen(predictor.module()).eval()
-        self.reference = target if target is not None else self._value_at_uniform_alphas()
+        self.target = target
         self._warned = False
 
     @property
@@ -196,7 +195,7 @@ class LatencyLoss(nn.Module):
 
         Args:
             encoding: ``(columns,)`` hard gates or a relaxed encoding, or ``(k, columns)`` for k sub-graphs, whose mean
-                is billed; also as an array. Gradients reach a tensor.
+                is billed; also as an array. Gradients reach a tensor. Always in the order of the space's columns.
             weights: how often each of k sub-graphs runs ``(k,)``, each at least 0 with sum 1, such as the
                 probabilities of early exits. Gradients reach them too.
 
@@ -217,7 +216,7 @@ class LatencyLoss(nn.Module):
             UsageError: the space has no relaxation.
         """
         encoding = self._relaxed(alphas)
-        if torch.is_grad_enabled() and not encoding.requires_grad and not self._warned:
+        if torch.is_grad_enabled() and not (self._warned or encoding.requires_grad or _is_transformed(encoding)):
             self._warned = True
             warnings.warn(
                 "no gradient of this latency loss reaches any alpha, so it steers nothing: pass the parameters "
@@ -288,9 +287,14 @@ def _checked_weights(weights: Tensor, encoding: Tensor) -> Tensor:
     return weights
 
 
-def _check_positive(name: str, value: object) -> None:
-    if not (isinstance(value, Real) and math.isfinite(value) and float(value) > 0):
+def _check_positive(name: str, value: float) -> None:
+    if not (_is_finite(value) and value > 0):
         raise UsageError(f"{name} is {value!r}: give a positive number")
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Return whether a tensor is inside a transform of `torch.func`, where ``requires_grad`` tells nothing."""
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))  # torch has no public question
 
 
 def _is_finite(value: object) -> bool:
@@ -299,6 +303,11 @@ def _is_finite(value: object) -> bool:
 
 def _frozen(module: nn.Module) -> nn.Module:
     """Return a copy whose parameters are buffers, none of which is part of a state."""
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise UsageError(
+            "the predictor's module is TorchScript, whose parameters cannot be frozen: give the module that it was "
+            "made from"
+        )
     module = copy.deepcopy(module)
     for part in module.modules():
         for name, parameter in list(part.named_parameters(recurse=False)):

@@ -37,8 +37,7 @@ class Softmax(Generic[A_co]):
         """Return the probabilities ``(columns,)``; see `latbench.space.Relaxation.expected`."""
         check_parameters(parameters, self.shapes)
         check_temperature(temperature)
-        rows = parameters if self._none is None else [pruned_to_none(logits, self._none) for logits in parameters]
-        return torch.cat([(logits / temperature).softmax(dim=-1).flatten() for logits in rows])
+        return torch.cat([(logits / temperature).softmax(dim=-1).flatten() for logits in self._unpruned(parameters)])
 
     def sample(self, parameters: Sequence[Tensor], n: int, *, temperature: float = 1.0) -> Tensor:
         """Draw one-hot rows, ``(n, columns)``; see `latbench.space.Relaxation.sample`."""
@@ -51,6 +50,9 @@ class Softmax(Generic[A_co]):
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
         """Return the architecture of every row's largest logit; see `latbench.space.Relaxation.derive`."""
         check_derivable(parameters, self.shapes)
-        kept = parameters if self._none is None else [pruned_to_none(logits, self._none) for logits in parameters]
-        rows = [functional.one_hot(logits.detach().argmax(dim=-1), logits.shape[-1]) for logits in kept]
+        detached = [logits.detach() for logits in self._unpruned(parameters)]
+        rows = [functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]) for logits in detached]
         return self._decode(torch.cat([row.flatten() for row in rows]).cpu().numpy())
+
+    def _unpruned(self, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        return parameters if self._none is None else [pruned_to_none(logits, self._none) for logits in parameters]

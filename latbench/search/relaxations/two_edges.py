@@ -30,8 +30,8 @@ class TwoEdges(Generic[A_co]):
     the draws become the rule of DARTS (Liu et al., ICLR 2019, section 2.4): the encoding becomes that of `derive`.
 
     An encoding has a row for each edge of each cell, the operations side by side; an edge that is not kept is ``none``.
-    An edge is pruned where every operation is -inf, whatever ``none`` is.
-    A node whose edges are pruned down to one, or to none, also keeps pruned ones, drawn uniformly.
+    An edge is pruned where every operation is -inf, whatever the logit of ``none``. A node whose edges are pruned down
+    to one, or to none, also keeps pruned ones, drawn uniformly.
 
     Args:
         edges: ``(source, node)`` pairs of a cell; every node needs at least two.
@@ -75,9 +75,7 @@ class TwoEdges(Generic[A_co]):
         ``none`` aside, and that operation on each.
         """
         check_derivable(parameters, self.shapes)
-        log_p = torch.stack([pruned_to_none(p.detach().cpu().double(), 0) for p in parameters]).log_softmax(dim=-1)[
-            ..., 1:
-        ]
+        log_p = _log_probabilities([parameter.detach().cpu().double() for parameter in parameters])
         strength, choice = log_p.max(dim=-1)
         by_node = self._incoming.by_node(_floored(strength))
         strongest = by_node.sort(dim=-1, descending=True, stable=True).indices[..., :2]
@@ -92,7 +90,7 @@ class TwoEdges(Generic[A_co]):
         """
         check_parameters(parameters, self.shapes)
         check_temperature(temperature)
-        log_q = torch.stack([pruned_to_none(p, 0) for p in parameters]).log_softmax(dim=-1)[..., 1:] / temperature
+        log_q = _log_probabilities(parameters) / temperature
         pruned = torch.isneginf(log_q).all(dim=-1, keepdim=True)
         # Replaced before the sum: the gradient of a sum over -inf alone is NaN.
         log_w = torch.where(pruned, 0.0, log_q).logsumexp(dim=-1)
@@ -100,6 +98,11 @@ class TwoEdges(Generic[A_co]):
         itself = torch.eye(by_node.shape[-1], dtype=torch.bool, device=by_node.device)
         second = safe_softmax(by_node.unsqueeze(-2).masked_fill(itself, -torch.inf))
         return by_node.softmax(dim=-1), second, safe_softmax(log_q)
+
+
+def _log_probabilities(parameters: Sequence[Tensor]) -> Tensor:
+    """Return the log of every operation's softmax probability, ``none`` aside ``(cells, edges, operations - 1)``."""
+    return torch.stack([pruned_to_none(p, 0) for p in parameters]).log_softmax(dim=-1)[..., 1:]
 
 
 def _floor(values: Tensor) -> float:

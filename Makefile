@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/installed
 help:            ## Show these commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
-demo: $(INSTALLED)       ## Run the main job on this machine, at most 10 minutes: demo-output/
+demo: $(INSTALLED)       ## Run the main job on this machine, some 5 minutes on idle cores: demo-output/
 	$(BIN)/python examples/demo.py --out demo-output
 
 demo-short: $(INSTALLED) ## The same with less of everything, about a minute: what CI runs

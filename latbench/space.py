@@ -177,7 +177,7 @@ class Relaxation(Protocol[A_co]):
     def expected(self, parameters: Sequence[Tensor], *, temperature: float = 1.0) -> Tensor:
         """Return the expected encoding ``(columns,)`` of what the parameters draw, differentiably.
 
-        Its limit for ``temperature -> 0`` is the encoding of ``derive(parameters)``.
+        Its limit for ``temperature -> 0`` is the encoding of ``derive(parameters)``, unless that limit is dead.
 
         Raises:
             ShapeError: the parameters do not have `shapes`.
@@ -198,11 +198,13 @@ class Relaxation(Protocol[A_co]):
         ...
 
     def derive(self, parameters: Sequence[Tensor]) -> A_co:
-        """Return the architecture that the parameters favour.
+        """Return the architecture that the parameters favour; in a space with a graph the most probable live one.
+
+        Without a path from its inputs to its outputs (`HasGraph`) a network is a constant, fast and of no use.
 
         Raises:
             ShapeError: the parameters do not have `shapes`.
-            UsageError: they hold NaN.
+            UsageError: they hold NaN, or leave no live architecture.
         """
         ...
 

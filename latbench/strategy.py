@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latbench.errors import PluginError, UsageError
 from latbench.plugins import STRATEGIES, load, names
+from latbench.prediction.structure.networks import are_alive
+from latbench.space import HasGraph
 from latbench.spaces.settings import are_equal
 
 if TYPE_CHECKING:
@@ -106,6 +111,15 @@ class Problem:
             if not objective.meets([architecture])[0]
         )
 
+    def alive(self, architectures: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Return for each architecture ``(n,)`` whether a path leads through it; true where the space has no graph.
+
+        A network without one computes a constant: fast, and never the answer.
+        """
+        if not isinstance(self.space, HasGraph):
+            return np.ones(len(architectures), dtype=np.bool_)
+        return are_alive(tuple(self.space.graphs()), self.space.columns, self.space.encode(architectures))
+
     def check_budget(self, epochs: int, remedy: str) -> None:
         """Refuse a search that spends more epochs than the problem allows.
 
@@ -125,7 +139,7 @@ class Strategy(Protocol):
     def search(
         self, problem: Problem, *, folder: str | Path | None = None, on_step: OnStep = ignore_step
     ) -> Sequence[Candidate]:
-        """Return candidates of the problem's space, best first: at least one.
+        """Return candidates of the problem's space, best first: at least one, and none that is dead (`Problem.alive`).
 
         The same problem gives the same candidates. A search that was interrupted continues from its folder and ends as
         if it had not been; a folder of another search is refused.

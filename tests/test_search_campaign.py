@@ -203,3 +203,18 @@ def test_a_strategy_without_a_candidate_is_named(predictor: TrainedPredictor, tm
 
     with pytest.raises(UsageError, match="strategy 'first' found no candidate for target none"):
         run(predictor, tmp_path, "none", strategy=Empty(), measure=False)
+
+
+def test_a_search_never_ends_in_a_dead_network(predictor: TrainedPredictor, tmp_path: Path) -> None:
+    dead, alive = (
+        SPACE.parse(f"|{kind}~0|+|none~0|none~1|+|{kind}~0|none~1|none~2|") for kind in ("none", "nor_conv_1x1")
+    )
+
+    class Mixed(First):
+        def search(self, problem: Problem, **_: Any) -> list[Candidate]:
+            return [Candidate(dead), *([Candidate(alive)] if problem.objectives[0].target else [])]
+
+    with pytest.raises(UsageError, match=r"strategy 'first' found only networks without a path .* target none"):
+        run(predictor, tmp_path / "none", "none", strategy=Mixed(), measure=False)
+    rows, _ = run(predictor, tmp_path / "some", "1000", strategy=Mixed(), measure=False)
+    assert rows[0].architecture == str(alive)

@@ -178,7 +178,13 @@ def _search(
     if not candidates:
         raise UsageError(f"strategy {strategy.name!r} found no candidate for target {target}: use another strategy")
     on_step(dataclasses.replace(last, done=last.total))  # also where all of it had been done before
-    best = candidates[0]
+    live = problem.alive([candidate.architecture for candidate in candidates])
+    if not live.any():
+        raise UsageError(
+            f"strategy {strategy.name!r} found only networks without a path from input to output for target {target}, "
+            f"such as {candidates[0].architecture}: raise the target, or use another strategy"
+        )
+    best = candidates[int(live.argmax())]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "genotype.txt").write_text(f"{best.architecture}\n")
     _write(folder / "history.json", [dataclasses.asdict(record) for record in best.history])

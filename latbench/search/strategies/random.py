@@ -1,7 +1,7 @@
 """Random search: the baseline that every other strategy has to beat (Li, Talwalkar, UAI 2019).
 
-Architectures are drawn until enough of them are predicted to meet the objectives. The first few are trained briefly on
-one half of the training samples, and scored on the other.
+Architectures are drawn until enough live ones are predicted to meet the objectives. The first few are trained briefly
+on one half of the training samples, and scored on the other.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from latbench.errors import UsageError
 from latbench.search.strategies.checkpoint import made_folder, replace_file
@@ -74,13 +72,13 @@ class RandomStrategy:
         return [Candidate(architecture, record.score, tuple(history)) for architecture, record in ranked]
 
     def _draw(self, problem: Problem) -> list[Architecture]:
-        """Return different architectures that meet the objectives, in the order in which they were drawn."""
+        """Return different live architectures that meet the objectives, in the order in which they were drawn."""
         kept: dict[str, Architecture] = {}
         drawn: Sequence[Architecture] = ()
         for count in _growing(self.samples):
             before, drawn = len(drawn), problem.space.sample(count, seed=problem.seed)
             fresh = drawn[before:]
-            meets = np.ones(len(fresh), dtype=bool)
+            meets = problem.alive(fresh)
             for objective in problem.objectives:
                 meets &= objective.meets(fresh)
             for architecture, met in zip(fresh, meets, strict=True):
@@ -157,4 +155,5 @@ def _unmet(problem: Problem, drawn: Sequence[Architecture]) -> str:
             seen.append(
                 f"{objective.target:.4g} {unit} asked, {predicted.min():.4g} to {predicted.max():.4g} {unit} predicted"
             )
-    return f"none of {len(drawn):,} random architectures meets the target: {'; '.join(seen)}; raise the target"
+    what = f"none of {len(drawn):,} random architectures with a live path"
+    return f"{what} meets the target: {'; '.join(seen)}; raise the target" if seen else f"the space holds {what}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latbench.errors import UsageError
 from latbench.model.inputs import sample_input
-from latbench.space import Column, Graph
+from latbench.space import Column, Graph, HasGraph
 from latbench.spaces.choices.decision import Decision
 from latbench.spaces.choices.layout import Choices, Layout
 from latbench.spaces.settings import Setting
@@ -140,7 +140,8 @@ class ChoiceSpace(ABC):
         from latbench.search.relaxations import Decisions
 
         options = [len(decision.options) for decision in self.decisions]
-        return Decisions(options, self._layout.conditions, self.decode)
+        graphs = self.graphs() if isinstance(self, HasGraph) else ()
+        return Decisions(options, self._layout.conditions, self.decode, graphs=graphs, columns=self.columns)
 
     def expected(self, choices: Mapping[str, Setting | Tensor]) -> Tensor:
         """Return the encoding ``(columns,)`` of values of which some are tensors, differentiably.

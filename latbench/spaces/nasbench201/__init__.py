@@ -132,10 +132,14 @@ class NasBench201Space(CellSpace):
         return build_supernet(self.stages(), self.cells, self.classes)
 
     def relaxation(self) -> Softmax[NasBench201Cell]:
-        """Return a softmax on every edge: each runs one operation, ``none`` is an ordinary one."""
+        """Return a softmax on every edge: each runs one operation, ``none`` is an ordinary one.
+
+        A cell without a path from its input to its output is not derived.
+        """
         from latbench.search.relaxations import Softmax
 
-        return Softmax(ALPHA_SHAPES, self.decode, none=OPERATIONS.index("none"))
+        none = OPERATIONS.index("none")
+        return Softmax(ALPHA_SHAPES, self.decode, none=none, graphs=self.graphs(), columns=self.columns)
 
     def stages(self) -> list[tuple[int, int]]:
         """Return ``(channels, size)`` of the cells of each stage."""

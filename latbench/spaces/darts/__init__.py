@@ -26,9 +26,9 @@ from latbench.spaces.darts.genotype import (
     Genotype,
     Pair,
     kept_edges,
-    parse_genotype,
 )
 from latbench.spaces.darts.stack import StackedCell, stacked_cells
+from latbench.spaces.darts.texts import parse_genotype
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,10 @@ class DartsSpace(CellSpace):
         return [Genotype(*(tuple(_drawn_cell(nodes)) for nodes in cells)) for cells in draws.tolist()]
 
     def parse(self, text: str) -> Genotype:
-        """Parse the paper's form, ``Genotype(normal=[('sep_conv_3x3', 1), ...], ...)``.
+        """Parse the paper's form, ``Genotype(normal=[('sep_conv_3x3', 1), ...], ...)``, or another repository's.
+
+        What pt.darts, AutoDL-Projects, NASLib and NNI write is read (`latbench.spaces.darts.texts.parse_genotype`), and
+        `Genotype.text` writes it.
 
         Raises:
             ParseError: the message names the cell, the node and the column of the text.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from latbench.errors import ParseError
+from latbench.errors import ParseError, UsageError
 from latbench.spaces.cells.checks import check_operation
 
 OPERATIONS = (
@@ -35,9 +36,8 @@ ALPHA_SHAPES = ((len(EDGES), len(OPERATIONS)),) * 2
 Pair = tuple[str, int]
 """An operation and the node that it reads."""
 
-_FORM = (
-    "Genotype(normal=[('sep_conv_3x3', 1), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))"
-)
+Form = Literal["paper", "pt.darts", "autodl", "nni"]
+"""Who reads a text: the repository of the paper and NASLib, khanrc/pt.darts, AutoDL-Projects, NNI."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,11 +57,37 @@ class Genotype:
     reduce: tuple[Pair, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "normal", _checked_cell("normal", self.normal))
-        object.__setattr__(self, "reduce", _checked_cell("reduce", self.reduce))
+        object.__setattr__(self, "normal", checked_cell("normal", self.normal))
+        object.__setattr__(self, "reduce", checked_cell("reduce", self.reduce))
 
     def __repr__(self) -> str:
         return _text(self.normal, self.reduce)
+
+    def text(self, form: Form = "paper") -> str:
+        """Return the text that a repository reads; `latbench.spaces.darts.DartsSpace.parse` reads all of them.
+
+        Raises:
+            UsageError: no such form.
+        """
+        if form not in get_args(Form):
+            raise UsageError(f"no form of genotypes named {form!r}: choose one of {', '.join(get_args(Form))}")
+        cells = {"normal": self.normal, "reduce": self.reduce}
+        if form == "paper":
+            return repr(self)
+        if form == "nni":
+            parts = [
+                {f"{cell}/op_{node}_{at}": kind, f"{cell}/input_{node}_{at}": source}
+                for cell, pairs in cells.items()
+                for node, two in zip(NODES, _by_node(pairs), strict=True)
+                for at, (kind, source) in enumerate(two)
+            ]
+            return json.dumps({key: value for part in parts for key, value in part.items()})
+        nested = {cell: [list(two) for two in _by_node(pairs)] for cell, pairs in cells.items()}
+        if form == "autodl":
+            return repr(
+                {key: value for cell in cells for key, value in ((cell, nested[cell]), (f"{cell}_concat", [*NODES]))}
+            )
+        return _text(nested["normal"], nested["reduce"])
 
     def canonical(self) -> str:
         """Return the text of the genotype that all isomorphic ones share: the nodes of each cell renumbered.
@@ -76,21 +102,12 @@ def kept_edges(pairs: Sequence[Pair]) -> dict[int, str]:
     return {EDGE_INDEX[source, 2 + position // 2]: kind for position, (kind, source) in enumerate(pairs)}
 
 
-def parse_genotype(text: str) -> Genotype:
-    """Parse the paper's own form; concatenations are ``range(2, 6)`` or ``[2, 3, 4, 5]``.
+def checked_cell(cell: str, pairs: Sequence[Pair], texts: Sequence[str] = ("",) * 8) -> tuple[Pair, ...]:
+    """Check one cell and sort the pairs of each node; `texts` are what a message adds about each pair.
 
     Raises:
-        ParseError: the message names the cell, the node and the column.
+        ParseError: the message names the cell and the node.
     """
-    keywords = _keywords(text.strip())
-    for name in ("normal_concat", "reduce_concat"):
-        _check_concat(name, keywords[name])
-    cells = {name: _cell(name, keywords[name]) for name in ("normal", "reduce")}
-    return Genotype(**cells)
-
-
-def _checked_cell(cell: str, pairs: Sequence[Pair], texts: Sequence[str] = ("",) * 8) -> tuple[Pair, ...]:
-    """Check one cell and sort the pairs of each node; `texts` are what a message adds about each pair."""
     if len(pairs) != 8:
         raise ParseError(f"{cell} cell: {len(pairs)} edges: give 8, two for each of the nodes 2 to 5")
     checked: list[Pair] = []
@@ -116,7 +133,11 @@ def _check_pair(where: str, kind: str, source: int, node: int) -> None:
         raise ParseError(f"{where}: reads node {source}: give one from 0 to {node - 1}")
 
 
-def _text(normal: Sequence[Pair], reduce: Sequence[Pair]) -> str:
+def _by_node(pairs: Sequence[Pair]) -> list[Sequence[Pair]]:
+    return [pairs[first : first + 2] for first in range(0, len(pairs), 2)]
+
+
+def _text(normal: Sequence[Pair | list[Pair]], reduce: Sequence[Pair | list[Pair]]) -> str:
     return (
         f"Genotype(normal={list(normal)}, normal_concat=range(2, 6), reduce={list(reduce)}, reduce_concat=range(2, 6))"
     )
@@ -145,46 +166,3 @@ def _least(incoming: Mapping[int, tuple[Pair, ...]], number: Mapping[int, int]) 
     first = min(ready.values())
     tied = (node for node, pairs in ready.items() if pairs == first)
     return [first, *min(_least(incoming, {**number, node: len(number)}) for node in tied)]
-
-
-def _keywords(text: str) -> dict[str, ast.expr]:
-    try:
-        call = ast.parse(text, mode="eval").body
-    except SyntaxError as error:
-        raise ParseError(f"not a genotype{_position(error.lineno, error.offset)}: {error.msg}: write {_FORM}") from None
-    except (ValueError, RecursionError, MemoryError) as error:  # a null byte; brackets nested too deep
-        raise ParseError(f"not a genotype: {error}: write {_FORM}") from None
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-        raise ParseError(f"not a genotype{_where(call)}: write {_FORM}")
-    given = [keyword.arg for keyword in call.keywords]
-    if call.args or sorted(map(str, given)) != ["normal", "normal_concat", "reduce", "reduce_concat"]:
-        raise ParseError(f"a genotype does not have the keywords {given}: write {_FORM}")
-    return {str(keyword.arg): keyword.value for keyword in call.keywords}
-
-
-def _check_concat(name: str, node: ast.expr) -> None:
-    if ast.unparse(node) not in {"range(2, 6)", "[2, 3, 4, 5]", "(2, 3, 4, 5)"}:
-        raise ParseError(
-            f"{name}{_where(node)} is {ast.unparse(node)}: cells of this space concatenate all nodes, write range(2, 6)"
-        )
-
-
-def _cell(cell: str, node: ast.expr) -> tuple[Pair, ...]:
-    if not isinstance(node, ast.List | ast.Tuple):
-        raise ParseError(f"{cell} cell{_where(node)}: expected a list of 8 pairs ('operation', source)")
-    return _checked_cell(cell, [_pair(cell, pair) for pair in node.elts], [_where(pair) for pair in node.elts])
-
-
-def _pair(cell: str, node: ast.expr) -> Pair:
-    match node:
-        case ast.Tuple(elts=[ast.Constant(value=str(kind)), ast.Constant(value=int(source))]):
-            return kind, source
-    raise ParseError(f"{cell} cell{_where(node)}: {ast.unparse(node)} is not a pair: write ('sep_conv_3x3', 1)")
-
-
-def _where(node: ast.expr) -> str:
-    return _position(node.lineno, node.col_offset + 1)
-
-
-def _position(line: int | None, column: int | None) -> str:
-    return f" (column {column})" if line == 1 else f" (line {line}, column {column})"

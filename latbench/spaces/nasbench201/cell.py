@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +21,8 @@ EDGES = tuple((source, node) for node in NODES for source in range(node))
 """``(source, node)`` of every edge, in the order of the alphas' rows and of the benchmark's strings."""
 
 ALPHA_SHAPES = ((len(EDGES), len(OPERATIONS)),)
+
+_PRINTED = re.compile(r"Structure\(\d+ nodes with (.*)\)")
 
 _FORM = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
 
@@ -66,10 +70,17 @@ class NasBench201Cell:
 def parse_cell(text: str) -> NasBench201Cell:
     """Parse the benchmark's string, ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
 
+    Also as AutoDL-Projects prints it, ``Structure(4 nodes with |...|)``, and NNI's dict, ``{"0_1": "conv_3x3", ...}``.
+
     Raises:
         ParseError: the message names the node and the column of the text.
     """
-    groups = text.strip().split("+")
+    text = text.strip()
+    if text.startswith("{"):
+        return _nni_cell(text)
+    if printed := _PRINTED.fullmatch(text):
+        text = printed[1]
+    groups = text.split("+")
     if len(groups) != len(NODES):
         raise ParseError(f"{len(groups)} nodes joined by '+' in {text!r}: write three, {_FORM}")
     operations: list[str] = []
@@ -78,6 +89,27 @@ def parse_cell(text: str) -> NasBench201Cell:
         operations += _incoming(group, node, column)
         column += len(group) + 1
     return NasBench201Cell(tuple(operations))
+
+
+def _nni_cell(text: str) -> NasBench201Cell:
+    """Parse NNI's choices: a key names an edge, ``source_node`` behind whatever label, and its value the operation."""
+    try:
+        given = dict(ast.literal_eval(text))
+        keys = {key: re.fullmatch(r"(?:.*\D)?(\d)_(\d)", key) for key in given}
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ParseError(f"not a cell: {error}: write {_FORM}") from None
+    edges = {(int(edge[1]), int(edge[2])): given[key] for key, edge in keys.items() if edge}
+    if len(edges) != len(given) or sorted(edges) != sorted(EDGES):
+        raise ParseError(f"a dict of {', '.join(map(repr, given))}: give one operation for each edge, '0_1' to '2_3'")
+    kinds = []
+    for source, node in EDGES:
+        kind = f"nor_{edges[source, node]}" if str(edges[source, node]).startswith("conv_") else edges[source, node]
+        if not isinstance(kind, str):
+            raise ParseError(
+                f"edge {source}_{node} has {kind!r}: give the name of an operation; a number could mean any"
+            )
+        kinds.append(kind)
+    return NasBench201Cell(tuple(kinds))
 
 
 def _incoming(group: str, node: int, column: int) -> Iterator[str]:

@@ -10,15 +10,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from latbench.errors import ShapeError, UsageError
+from latbench.search.objectives.alpha_rows import Alphas, Edge, are_matrices, as_matrices, label
 
 if TYPE_CHECKING:
     from latbench.space import Encoder
 
-Edge = str | tuple[int, int]
-
 
 class AlphaOrder:
-    """Takes alphas ``(edges, operations)`` in a loop's order to those of a space's relaxation.
+    """Takes alphas in a loop's order to those of a space's relaxation, ``(edges, operations)`` for each cell.
+
+    A loop may also keep a tensor for each node, one below the other, or a dict of rows by edge.
 
     Operations of the space that the loop does not have, such as ``none``, are never chosen: their logits are -inf.
 
@@ -26,7 +27,8 @@ class AlphaOrder:
         space: its columns are named ``.../edge/operation``, as in every cell space.
         shapes: of its relaxation's parameters.
         operations: the loop's, in the order of its alphas' last dimension; None for the space's.
-        edges: the loop's, ``(source, node)`` or ``"0->2"`` in the order of its alphas' rows; None for the space's.
+        edges: the loop's, ``(source, node)`` or ``"0->2"`` in the order of its alphas' rows; None for the space's. For
+            dicts of rows with labels of another kind, a dict that says what they mean.
         names: what the space calls an operation of the loop, where that differs: ``{"sepconv3x3": "sep_conv_3x3"}``.
 
     Raises:
@@ -40,9 +42,12 @@ class AlphaOrder:
         shapes: Sequence[tuple[int, ...]],
         *,
         operations: Sequence[str] | None,
-        edges: Sequence[Edge] | None,
+        edges: Sequence[Edge] | Mapping[str, Edge] | None,
         names: Mapping[str, str] | None,
     ) -> None:
+        self._labels: dict[str, str] = {}
+        if isinstance(edges, Mapping):
+            self._labels, edges = {key: label(edge) for key, edge in edges.items()}, None
         own_edges, own_operations = order_of(space, shapes)
         theirs = own_operations if operations is None else list(operations)
         if strangers := set(names or {}) - set(theirs):
@@ -50,7 +55,7 @@ class AlphaOrder:
                 f"names= has {_listed(strangers)}, which operations= does not: give the loop's names in both"
             )
         called = [(names or {}).get(operation, operation) for operation in theirs]
-        rows = own_edges if edges is None else [_label(edge) for edge in edges]
+        rows = own_edges if edges is None else [label(edge) for edge in edges]
         _check_known(
             "operations", called, own_operations, 'names={"theirs": "ours"} says what one of them is called here'
         )
@@ -58,12 +63,25 @@ class AlphaOrder:
         if missing := [edge for edge in own_edges if edge not in rows]:
             raise UsageError(f"edges= lacks {_listed(missing)}: give an edge for each row of the alphas")
         self.shapes = ((len(rows), len(called)),) * len(shapes)
+        self._edges, self._cells = rows, cells_of(space)
+        strangers = {edge for edge in self._labels.values() if edge.split("/")[-1] not in own_edges}
+        _check_known("edges", sorted(strangers), own_edges, "a dict says what a label means: 'cell/source->node'")
         self._rows = [rows.index(edge) for edge in own_edges]
         absent = len(called)  # the index of a column of -inf that is put behind the others
         self._columns = [called.index(o) if o in called else absent for o in own_operations]
 
+    def matrices(self, alphas: Alphas) -> Sequence[Tensor]:
+        """Return a matrix for each cell, in the loop's order.
+
+        Raises:
+            UsageError: a row is missing, unknown or there twice, or there is not one entry for each cell.
+        """
+        if are_matrices(alphas) and not self._labels:
+            return [torch.as_tensor(each) for each in alphas]
+        return as_matrices(alphas, self._cells, self._edges, self._labels)
+
     def __call__(self, alphas: Sequence[Tensor]) -> list[Tensor]:
-        """Return the alphas in the space's order.
+        """Return the matrices of the cells in the space's order.
 
         Raises:
             ShapeError: they have other shapes than the loop's edges and operations.
@@ -97,8 +115,9 @@ def order_of(space: Encoder[Any], shapes: Sequence[tuple[int, ...]]) -> tuple[li
     return edges, operations
 
 
-def _label(edge: Edge) -> str:
-    return edge if isinstance(edge, str) else "->".join(map(str, edge))
+def cells_of(space: Encoder[Any]) -> list[str]:
+    """Return the names of a space's cells, in the order of its alphas; one without a name is empty."""
+    return list(dict.fromkeys("/".join(column.name.split("/")[:-2]) for column in space.columns))
 
 
 def _check_known(what: str, given: Sequence[str], own: Sequence[str], remedy: str) -> None:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latbench.errors import ShapeError, UsageError
-from latbench.search.objectives.alpha_order import AlphaOrder, Edge
+from latbench.search.objectives.alpha_kind import Kind, Logits, is_transformed
+from latbench.search.objectives.alpha_order import AlphaOrder
+from latbench.search.objectives.alpha_rows import Alphas, Edge, are_matrices
 from latbench.space import Relaxable
 
 if TYPE_CHECKING:
@@ -79,7 +81,10 @@ class LatencyLoss(nn.Module):
         operations: the loop's operations in the order of its alphas' last dimension, ``gt.PRIMITIVES``. Nothing else
             can tell that a repository puts ``none`` last: its alphas would be billed as other operations. What it
             lacks is never chosen. None says that the order is the space's, as `latbench spaces NAME` prints it.
-        edges: the loop's edges, ``(source, node)`` or ``"0->2"``, in the order of its alphas' rows; None as above.
+        edges: the loop's edges, ``(source, node)`` or ``"0->2"``, in the order of its alphas' rows; None as above. For
+            alphas that are a dict by label, ``{"normal_n2_p0": "normal/0->2", ...}`` says what labels mean.
+        kind: what the alphas are, ``"logits"`` or the ``"probabilities"`` of a softmax or of hard samples, which billed
+            as logits would be nearly uniform. None stands for logits, and asks where every row sums to 1.
         names: what the space calls the loop's operations where that differs, ``{"sepconv3x3": "sep_conv_3x3"}``.
 
     Raises:
@@ -100,8 +105,9 @@ class LatencyLoss(nn.Module):
         temperature: float = 1.0,
         relaxation: Relaxation[Any] | None = None,
         operations: Sequence[str] | None = None,
-        edges: Sequence[Edge] | None = None,
+        edges: Sequence[Edge] | Mapping[str, Edge] | None = None,
         names: Mapping[str, str] | None = None,
+        kind: Kind | None = None,
     ) -> None:
         super().__init__()
         _check_predictor(predictor)
@@ -132,6 +138,7 @@ class LatencyLoss(nn.Module):
                     f"space {_name(self.space)!r} has no relaxation, so operations= and edges= order nothing"
                 )
             self.order = AlphaOrder(self.space, self.relaxation.shapes, operations=operations, edges=edges, names=names)
+        self._logits = Logits(kind, self.relaxation)
         self.predictor = _frozen(predictor.module()).eval()
         self.target = target
         self._warned = False
@@ -154,12 +161,12 @@ class LatencyLoss(nn.Module):
         self.reference = target if target is not None else self._value_at_uniform_alphas()
         self._target = target
 
-    def expected(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return the prediction at the expected encoding of alphas, a scalar in `unit`.
+    def expected(self, alphas: Alphas) -> Tensor:
+        """Return the prediction at the expected encoding of alphas, a scalar in `unit`; see `forward`.
 
         Raises:
             ShapeError: the alphas do not have the relaxation's `shapes`.
-            UsageError: the space has no relaxation.
+            UsageError: see `forward`.
         """
         return self.value(self._relaxed(alphas))
 
@@ -206,17 +213,23 @@ class LatencyLoss(nn.Module):
         ratio = self.value(encoding, weights) / self.reference
         return self.weight * (torch.relu(ratio - 1) if self.penalty == "hinge" else ratio)
 
-    def forward(self, alphas: Sequence[Tensor]) -> Tensor:
+    def forward(self, alphas: Alphas) -> Tensor:
         """Return the penalty of alphas, a scalar.
 
         Warns, once, where gradients are recorded and no alpha wants one: such a penalty steers nothing.
 
+        Args:
+            alphas: a tensor for each of the relaxation's `shapes`. For a space of cells also, in each one's place, a
+                tensor for each node, ``[net.alpha_normal, net.alpha_reduce]``, or a dict of rows by edge; or one dict
+                of all rows, by ``"normal/0->2"`` or what `edges` says.
+
         Raises:
             ShapeError: the alphas do not have the relaxation's `shapes`.
-            UsageError: the space has no relaxation.
+            UsageError: the space has no relaxation, rows are missing or unknown, or the alphas seem to be or are not
+                probabilities (`kind`).
         """
         encoding = self._relaxed(alphas)
-        if torch.is_grad_enabled() and not (self._warned or encoding.requires_grad or _is_transformed(encoding)):
+        if torch.is_grad_enabled() and not (self._warned or encoding.requires_grad or is_transformed(encoding)):
             self._warned = True
             warnings.warn(
                 "no gradient of this latency loss reaches any alpha, so it steers nothing: pass the parameters "
@@ -229,21 +242,27 @@ class LatencyLoss(nn.Module):
         """Stay in evaluation mode: a predictor with dropout must not add noise to the search."""
         return super().train(False)
 
-    def _relaxed(self, alphas: Sequence[Tensor]) -> Tensor:
+    def _relaxed(self, alphas: Alphas) -> Tensor:
         if self.relaxation is None:
             raise UsageError(
                 f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: bill encodings with "
                 "of(encoding), or give LatencyLoss(..., relaxation=)"
             )
-        precise = [alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in map(torch.as_tensor, alphas)]
-        ordered = precise if self.order is None else self.order(precise)
+        order = self.order
+        if order is None and not are_matrices(alphas):
+            order = AlphaOrder(self.space, self.relaxation.shapes, operations=None, edges=None, names=None)
+        matrices = [torch.as_tensor(each) for each in alphas] if order is None else order.matrices(alphas)
+        precise = self._logits([alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in matrices])
+        ordered = precise if order is None else order(precise)
         return self.relaxation.expected(ordered, temperature=self.temperature)
 
     def _value_at_uniform_alphas(self) -> float:
         assert self.relaxation is not None
         shapes = (self.relaxation if self.order is None else self.order).shapes
+        zeros = [torch.zeros(shape) for shape in shapes]
+        ordered = zeros if self.order is None else self.order(zeros)
         with torch.no_grad():
-            value = float(self.expected([torch.zeros(shape) for shape in shapes]))
+            value = float(self.value(self.relaxation.expected(ordered, temperature=self.temperature)))
         if not (math.isfinite(value) and value > 0):
             raise UsageError(
                 f"the predictor expects {value:.4g} {self.unit} at uniform alphas, and no penalty can be relative to "
@@ -290,11 +309,6 @@ def _checked_weights(weights: Tensor, encoding: Tensor) -> Tensor:
 def _check_positive(name: str, value: float) -> None:
     if not (_is_finite(value) and value > 0):
         raise UsageError(f"{name} is {value!r}: give a positive number")
-
-
-def _is_transformed(tensor: Tensor) -> bool:
-    """Return whether a tensor is inside a transform of `torch.func`, where ``requires_grad`` tells nothing."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))  # torch has no public question
 
 
 def _is_finite(value: object) -> bool:

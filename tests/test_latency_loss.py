@@ -158,8 +158,11 @@ def test_a_relaxation_of_ones_own_takes_the_place_of_the_spaces():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_a_reference_that_is_not_positive_is_refused(scale):
-    with pytest.raises(UsageError, match="at uniform alphas, and no penalty can be relative to that: give a target"):
-        LatencyLoss(SmoothPredictor(SPACES[1], scale=scale))
+    for target in (None, 1.0):
+        with pytest.raises(
+            UsageError, match="at uniform alphas, and no penalty can be relative to that: let its module"
+        ):
+            LatencyLoss(SmoothPredictor(SPACES[1], scale=scale), target=target)
 
 
 @every_space

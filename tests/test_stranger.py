@@ -117,7 +117,7 @@ def test_they_are_listed_with_their_packages(environment: dict[str, str]) -> Non
     assert packages["frugal"] == packages["brightness"] == ("latbench-frugal", True)
 
 
-@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 13), (SPACE, 45)])
+@pytest.mark.parametrize(("example", "tests"), [(EXAMPLE, 13), (SPACE, 46)])
 def test_it_passes_the_contract(environment: dict[str, str], example: Path, tests: int) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
     run = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from latbench.errors import ShapeError, UsageError
 from latbench.search.objectives.alpha_kind import Kind, Logits, is_transformed
 from latbench.search.objectives.alpha_order import AlphaOrder
 from latbench.search.objectives.alpha_rows import Alphas, Edge, are_matrices
+from latbench.search.objectives.penalties import NEED_A_TARGET, PENALTIES, Penalty
 from latbench.space import Relaxable
 
 if TYPE_CHECKING:
     from latbench.space import Encoder, Relaxation
 
-Penalty = Literal["linear", "hinge"]
+_SAMPLES = 64
+"""Random architectures whose predictions are looked at when a loss is made."""
 
 TensorLike = Tensor | NDArray[Any] | Sequence[float]
 
@@ -58,7 +60,9 @@ class LatencyLoss(nn.Module):
 
     ``"linear"`` is ``weight * expected / target``. Without a target the predictor's value at uniform alphas takes its
     place, so that a weight means the same on every device. ``"hinge"`` is ``weight * relu(expected / target - 1)``:
-    it has a gradient above the target only. Whatever the predictor predicts is penalised; energy works like latency.
+    it has a gradient above the target only; ``"absolute"`` pulls to the target from both sides, and ``"log"`` weighs
+    percentages (`latbench.search.objectives.penalties`). `scaled` multiplies the loop's own loss instead. Whatever the
+    predictor predicts is penalised; energy works like latency.
 
     Called with alphas, it is ``of(relaxation.expected(alphas, temperature=temperature))``. A loop that runs hard gates,
     some sub-graphs or exits with probabilities bills with `of` the encodings that it runs: one encoding is what runs
@@ -73,8 +77,8 @@ class LatencyLoss(nn.Module):
     Args:
         predictor: a fitted differentiable predictor, as `latbench.fit` and `latbench.load_predictor` return it.
         weight: factor of the penalty, at least 0.
-        target: what the architecture may take, in the predictor's unit; the hinge needs one.
-        penalty: ``"linear"`` or ``"hinge"``.
+        target: what the architecture may take, in the predictor's unit; ``"hinge"`` and ``"absolute"`` need one.
+        penalty: ``"linear"``, ``"hinge"``, ``"absolute"`` or ``"log"``.
         temperature: of the relaxation (`latbench.space.Relaxation`). A search may lower it as it goes, so that
             the expected value approaches that of the derived architecture.
         relaxation: what the alphas mean; None for the space's own, if it has one.
@@ -89,10 +93,10 @@ class LatencyLoss(nn.Module):
 
     Raises:
         TypeError: the predictor is not differentiable.
-        UsageError: `predictor` is not one, its module is TorchScript, the penalty is unknown, a hinge has no target, a
-            target or temperature is not positive, or the weight is negative; without a target, also a space without
-            relaxation, or a predictor whose value at uniform alphas is not positive. Operations or edges are unknown,
-            given twice or missing (`AlphaOrder`).
+        UsageError: `predictor` is not one, or predicts logarithms or standardised values; its module is TorchScript;
+            the penalty or the kind is unknown; a hinge or an absolute penalty has no target; a target or temperature is
+            not positive, or the weight is negative; the value at uniform alphas is not positive; without a target, also
+            a space without relaxation. Operations or edges are unknown, given twice or missing (`AlphaOrder`).
     """
 
     def __init__(
@@ -111,10 +115,11 @@ class LatencyLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_predictor(predictor)
-        if penalty not in get_args(Penalty):
-            raise UsageError(f"no penalty named {penalty!r}: choose one of {', '.join(get_args(Penalty))}")
-        if penalty == "hinge" and target is None:
-            raise UsageError(f"a hinge penalty needs a target: LatencyLoss(..., target=<{predictor.unit}>)")
+        if penalty not in PENALTIES:
+            raise UsageError(f"no penalty named {penalty!r}: choose one of {', '.join(PENALTIES)}")
+        if penalty in NEED_A_TARGET and target is None:
+            article = "an" if penalty[0] in "aeiou" else "a"
+            raise UsageError(f"{article} {penalty} penalty needs a target: LatencyLoss(..., target=<{predictor.unit}>)")
         if target is not None:
             _check_positive("target", target)
         _check_positive("temperature", temperature)
@@ -142,6 +147,7 @@ class LatencyLoss(nn.Module):
         self.predictor = _frozen(predictor.module()).eval()
         self.target = target
         self._warned = False
+        self._check_positive_on_samples()
 
     @property
     def target(self) -> float | None:
@@ -156,9 +162,10 @@ class LatencyLoss(nn.Module):
     def target(self, target: float | None) -> None:
         if target is not None:
             _check_positive("target", target)
-        elif self.penalty == "hinge" or self.relaxation is None:
+        elif self.penalty in NEED_A_TARGET or self.relaxation is None:
             raise UsageError("this loss needs a target: set a positive number")
-        self.reference = target if target is not None else self._value_at_uniform_alphas()
+        uniform = self._value_at_uniform_alphas()
+        self.reference = uniform if target is None else target
         self._target = target
 
     def expected(self, alphas: Alphas) -> Tensor:
@@ -210,8 +217,23 @@ class LatencyLoss(nn.Module):
             ShapeError: the encodings have another width, or there is not one weight for each.
             UsageError: a weight is negative, or their sum is not 1.
         """
-        ratio = self.value(encoding, weights) / self.reference
-        return self.weight * (torch.relu(ratio - 1) if self.penalty == "hinge" else ratio)
+        return self.weight * PENALTIES[self.penalty](self.value(encoding, weights) / self.reference)
+
+    def scaled(self, task_loss: Tensor, alphas: Alphas) -> Tensor:
+        """Return ``task_loss * (expected / target) ** weight``: MnasNet's product (Tan et al., CVPR 2019), as a loss.
+
+        FBNet (Wu et al., CVPR 2019, equation 2) and others multiply as well: what is hard to learn may be slower. The
+        penalty's form does not matter here.
+
+        Args:
+            task_loss: what the loop minimises, a scalar that is at least 0.
+            alphas: see `forward`.
+
+        Raises:
+            ShapeError: the alphas do not have the relaxation's `shapes`.
+            UsageError: see `forward`.
+        """
+        return task_loss * (self.expected(alphas) / self.reference).to(task_loss) ** self.weight
 
     def forward(self, alphas: Alphas) -> Tensor:
         """Return the penalty of alphas, a scalar.
@@ -257,7 +279,14 @@ class LatencyLoss(nn.Module):
         return self.relaxation.expected(ordered, temperature=self.temperature)
 
     def _value_at_uniform_alphas(self) -> float:
-        assert self.relaxation is not None
+        """Return it, 1.0 where alphas mean nothing.
+
+        Raises:
+            UsageError: it is not positive. A predictor of logarithms, or of standardised values, would turn the sign of
+                the gradient round, whatever the target.
+        """
+        if self.relaxation is None:
+            return 1.0
         shapes = (self.relaxation if self.order is None else self.order).shapes
         zeros = [torch.zeros(shape) for shape in shapes]
         ordered = zeros if self.order is None else self.order(zeros)
@@ -266,9 +295,26 @@ class LatencyLoss(nn.Module):
         if not (math.isfinite(value) and value > 0):
             raise UsageError(
                 f"the predictor expects {value:.4g} {self.unit} at uniform alphas, and no penalty can be relative to "
-                f"that: give a target, LatencyLoss(..., target=<{self.unit}>)"
+                f"that: let its module() give {self.unit}, not their logarithm or a standardised value"
             )
         return value
+
+    def _check_positive_on_samples(self) -> None:
+        """Refuse a predictor that predicts less than 0 for a good part of the space: its values are no quantity.
+
+        Raises:
+            UsageError: it does.
+        """
+        if not hasattr(self.space, "sample"):
+            return
+        encodings = torch.from_numpy(self.space.encode(self.space.sample(_SAMPLES, seed=0)))
+        with torch.no_grad():
+            negative = sum(float(self.value(encoding)) < 0 for encoding in encodings)
+        if negative > _SAMPLES / 5:  # a line may be below 0 for the fastest few
+            raise UsageError(
+                f"the predictor predicts less than 0 {self.unit} for {negative} of {_SAMPLES} random architectures: "
+                f"let its module() give {self.unit}, not their logarithm or a standardised value"
+            )
 
 
 def _relaxation_of(space: Encoder[Any]) -> Relaxation[Any] | None:

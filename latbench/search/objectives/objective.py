@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latbench.errors import UsageError
-from latbench.search.objectives.latency_loss import LatencyLoss, Penalty, SpacePredictor
+from latbench.search.objectives.latency_loss import LatencyLoss, SpacePredictor
+from latbench.search.objectives.penalties import PENALTIES, Penalty
 
 if TYPE_CHECKING:
     from latbench.space import Architecture, Relaxation
@@ -40,7 +41,8 @@ class Objective:
     Args:
         predictor: as `latbench.fit` and `latbench.load_predictor` return it.
         target: what an architecture may take, in the predictor's unit; None for no target: the loss then has weight 0.
-        form: penalty of the loss: ``"hinge"``, which is 0 at or below the target, or ``"linear"``.
+        form: penalty of the loss: ``"hinge"``, which is 0 at or below the target, or another one of
+            `latbench.search.objectives.penalties`.
 
     Raises:
         UsageError: an unknown form, or a target that is not positive.
@@ -51,8 +53,8 @@ class Objective:
     form: Penalty = "hinge"
 
     def __post_init__(self) -> None:
-        if self.form not in get_args(Penalty):
-            raise UsageError(f"no form named {self.form!r}: choose one of {', '.join(get_args(Penalty))}")
+        if self.form not in PENALTIES:
+            raise UsageError(f"no form named {self.form!r}: choose one of {', '.join(PENALTIES)}")
         if self.target is not None and not 0 < self.target < math.inf:
             raise UsageError(f"target is {self.target!r}: give a positive number")
 

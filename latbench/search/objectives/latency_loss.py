@@ -264,7 +264,24 @@ class LatencyLoss(nn.Module):
         """Stay in evaluation mode: a predictor with dropout must not add noise to the search."""
         return super().train(False)
 
+    def derive(self, alphas: Alphas) -> Any:
+        """Return the architecture of the predictor's space that alphas favour, in whatever order and form they are.
+
+        It is never a dead one where the space knows; see `latbench.space.Relaxation.derive`.
+
+        Raises:
+            ShapeError: the alphas do not have the relaxation's `shapes`.
+            UsageError: see `forward`; or they hold NaN, or leave no live architecture.
+        """
+        relaxation, logits = self._in_order(alphas)
+        return relaxation.derive([each.detach() for each in logits])
+
     def _relaxed(self, alphas: Alphas) -> Tensor:
+        relaxation, logits = self._in_order(alphas)
+        return relaxation.expected(logits, temperature=self.temperature)
+
+    def _in_order(self, alphas: Alphas) -> tuple[Relaxation[Any], Sequence[Tensor]]:
+        """Return the relaxation, and alphas as it takes them: logits, a matrix for each of its shapes."""
         if self.relaxation is None:
             raise UsageError(
                 f"space {_name(self.space)!r} has no relaxation, so alphas mean nothing in it: bill encodings with "
@@ -275,8 +292,7 @@ class LatencyLoss(nn.Module):
             order = AlphaOrder(self.space, self.relaxation.shapes, operations=None, edges=None, names=None)
         matrices = [torch.as_tensor(each) for each in alphas] if order is None else order.matrices(alphas)
         precise = self._logits([alpha.to(torch.promote_types(alpha.dtype, torch.float32)) for alpha in matrices])
-        ordered = precise if order is None else order(precise)
-        return self.relaxation.expected(ordered, temperature=self.temperature)
+        return self.relaxation, precise if order is None else order(precise)
 
     def _value_at_uniform_alphas(self) -> float:
         """Return it, 1.0 where alphas mean nothing.

@@ -112,13 +112,8 @@ class Problem:
         )
 
     def alive(self, architectures: Sequence[Architecture]) -> NDArray[np.bool_]:
-        """Return for each architecture ``(n,)`` whether a path leads through it; true where the space has no graph.
-
-        A network without one computes a constant: fast, and never the answer.
-        """
-        if not isinstance(self.space, HasGraph):
-            return np.ones(len(architectures), dtype=np.bool_)
-        return are_alive(tuple(self.space.graphs()), self.space.columns, self.space.encode(architectures))
+        """Return for each architecture ``(n,)`` whether a path leads through it; see `live`."""
+        return live(self.space, architectures)
 
     def check_budget(self, epochs: int, remedy: str) -> None:
         """Refuse a search that spends more epochs than the problem allows.
@@ -194,6 +189,16 @@ def _able(space: SearchSpace[Any]) -> list[str]:
 
 def _methods(names: Sequence[str]) -> str:
     return " and ".join(f"{name}()" for name in names)
+
+
+def live(space: Encoder[Any], architectures: Sequence[Architecture]) -> NDArray[np.bool_]:
+    """Return for each architecture ``(n,)`` whether a path leads through it; true where the space has no graph.
+
+    A network without one computes a constant: fast, and never the answer.
+    """
+    if not isinstance(space, HasGraph):
+        return np.ones(len(architectures), dtype=np.bool_)
+    return are_alive(tuple(space.graphs()), space.columns, space.encode(architectures))
 
 
 def check_space(predicted: Encoder[Any], space: Encoder[Any]) -> None:

@@ -21,7 +21,7 @@ from latbench.search.campaign import Step, search_and_verify
 from latbench.search.tasks.training import TrainingSettings
 from latbench.spaces.nasbench201 import NasBench201Space
 from latbench.store import Store
-from latbench.strategy import Candidate, Problem
+from latbench.strategy import Candidate, Problem, live
 
 SPACE = NasBench201Space(cells=1, channels=4, image=8)
 
@@ -173,9 +173,15 @@ def test_a_keyword_that_the_strategy_does_not_take_is_refused(predictor: Trained
         run(predictor, tmp_path, "none", strategy="drats")
 
 
-@pytest.mark.parametrize(("target", "why"), [("1e-6", "too little for any of them"), ("1e6", "steers nothing")])
-def test_a_target_out_of_reach_is_said_before_the_search(
-    target: str, why: str, predictor: TrainedPredictor, tmp_path: Path
+def reach(predictor: TrainedPredictor) -> tuple[float, float]:
+    drawn = SPACE.sample(1000, seed=0)
+    predicted = predictor.predict([each for each in drawn if live(SPACE, [each])[0]])
+    return float(predicted.min()), float(predicted.max())
+
+
+@pytest.mark.parametrize(("factor", "why"), [(0.8, "too little for any of them"), (1.2, "steers nothing")])
+def test_a_target_just_out_of_reach_is_said_before_the_search(
+    factor: float, why: str, predictor: TrainedPredictor, tmp_path: Path
 ) -> None:
     notes: list[str] = []
 
@@ -184,10 +190,23 @@ def test_a_target_out_of_reach_is_said_before_the_search(
             assert why in notes[0]
             return super().search(problem, **more)
 
+    fastest, slowest = reach(predictor)
+    target = f"{factor * (fastest if factor < 1 else slowest):g}"
     run(predictor, tmp_path, target, strategy=Asked(), measure=False, on_note=notes.append)
-    predicted = predictor.predict(SPACE.sample(1000, seed=0))
-    assert f"{predicted.min():.4g} to {predicted.max():.4g} ms" in notes[0]
-    assert len(notes) == (2 if target == "1e-6" else 1)
+    assert f"{fastest:.4g} to {slowest:.4g} ms" in notes[0]
+    assert len(notes) == (2 if factor < 1 else 1)
+
+
+def test_a_target_far_out_of_reach_is_refused(predictor: TrainedPredictor, tmp_path: Path) -> None:
+    fastest, slowest = reach(predictor)
+    assert slowest < 30
+    for target, message in (
+        (f"{fastest / 3:g}", f"is too little for any of them: .* {fastest:.4g} to {slowest:.4g} ms; ask for"),
+        ("75", "more than any of them takes.*for a share of what is found without a target, write 75%; ask for"),
+        ("1e6", "more than any of them takes.* ms; ask for"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            run(predictor, tmp_path, "none", target, strategy=Searched(), measure=False)
 
 
 def test_a_target_that_was_missed_is_said(predictor: TrainedPredictor, tmp_path: Path) -> None:
@@ -216,5 +235,5 @@ def test_a_search_never_ends_in_a_dead_network(predictor: TrainedPredictor, tmp_
 
     with pytest.raises(UsageError, match=r"strategy 'first' found only networks without a path .* target none"):
         run(predictor, tmp_path / "none", "none", strategy=Mixed(), measure=False)
-    rows, _ = run(predictor, tmp_path / "some", "1000", strategy=Mixed(), measure=False)
+    rows, _ = run(predictor, tmp_path / "some", "0.2", strategy=Mixed(), measure=False)
     assert rows[0].architecture == str(alive)

@@ -26,7 +26,7 @@ from latbench.search.tasks.classification import as_task
 from latbench.search.tasks.training import TrainingSettings, train_architecture
 from latbench.search.verification import Found, Verification, verify
 from latbench.space import Architecture
-from latbench.strategy import Candidate, Problem, Strategy
+from latbench.strategy import Candidate, Problem, Strategy, live
 
 if TYPE_CHECKING:
     from latbench.prediction.trained import TrainedPredictor
@@ -38,6 +38,9 @@ NO_TARGET = "none"
 
 _DRAWN = 1000
 """Architectures whose predictions tell whether a target is within reach."""
+
+_FAR = 2
+"""A target so many times below the fastest of them, or above the slowest, is a mistake: no search comes near it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,8 @@ def search_and_verify(
         One row a target, and the best candidates by target.
 
     Raises:
-        UsageError: a target has another form, torch lacks the device, the strategy does not take a keyword, or the
-            task or the strategy does not fit the space.
+        UsageError: a target has another form or is far out of reach, torch lacks the device, the strategy does not take
+            a keyword, or the task or the strategy does not fit the space.
         PluginError: no such strategy, the predictor's backend is not available here, or this is not the device that it
             predicts for.
         NotDifferentiableError: the strategy needs a differentiable predictor, and this one is not.
@@ -111,7 +114,7 @@ def search_and_verify(
     searcher = _strategy(strategy, options or {})
     for number, is_share in parsed.values():
         if number is not None and not is_share:
-            _note_reach(predictor, number, on_note)
+            _check_reach(predictor, number, on_note)
     if measure:
         _check_measurable(predictor)
     best: dict[str, Candidate] = {}
@@ -150,16 +153,43 @@ def _strategy(strategy: str | Strategy, options: Mapping[str, Any]) -> Strategy:
     return strategy
 
 
+def _check_reach(predictor: TrainedPredictor, asked: float, on_note: Callable[[str], None]) -> None:
+    """Refuse a target far from anything that is predicted, before hours are spent, and note one that is just outside.
+
+    Raises:
+        UsageError: it is less than half of what the fastest of many random architectures is predicted to take, or more
+            than twice what the slowest is.
+    """
+    fastest, slowest, far, said = _reach(predictor, asked)
+    if asked < fastest / _FAR or asked > slowest * _FAR:
+        share = f"; for a share of what is found without a target, write {asked:g}%" if 1 < asked <= 100 else ""
+        raise UsageError(f"{said}{share}; ask for {fastest:.4g} to {slowest:.4g} {predictor.unit}")
+    if far:
+        on_note(said)
+
+
 def _note_reach(predictor: TrainedPredictor, asked: float, on_note: Callable[[str], None]) -> None:
-    """Note, before hours are spent, that a target lies outside of what is predicted for random architectures."""
-    predicted = predictor.predict(predictor.space.sample(_DRAWN, seed=0))
-    fastest, slowest, unit = predicted.min(), predicted.max(), predictor.unit
-    if not fastest <= asked <= slowest:
-        why = "too little for any of them" if asked < fastest else "more than any of them takes, so it steers nothing"
-        on_note(
-            f"the target {asked:.4g} {unit} is {why}: {_DRAWN:,} random architectures are predicted to take "
-            f"{fastest:.4g} to {slowest:.4g} {unit}"
-        )
+    """Note that a share of what was found lies outside of what is predicted for random architectures."""
+    *_, far, said = _reach(predictor, asked)
+    if far:
+        on_note(said)
+
+
+def _reach(predictor: TrainedPredictor, asked: float) -> tuple[float, float, bool, str]:
+    """Return the least and the most that random live architectures are predicted to take, and what to say of a target.
+
+    The third is whether the target lies outside of them.
+    """
+    drawn = predictor.space.sample(_DRAWN, seed=0)
+    alive = live(predictor.space, drawn)
+    predicted = predictor.predict([each for each, lives in zip(drawn, alive, strict=True) if lives])
+    fastest, slowest, unit = float(predicted.min()), float(predicted.max()), predictor.unit
+    why = "too little for any of them" if asked < fastest else "more than any of them takes, so it steers nothing"
+    said = (
+        f"the target {asked:.4g} {unit} is {why}: {len(predicted):,} random architectures are predicted to take "
+        f"{fastest:.4g} to {slowest:.4g} {unit}"
+    )
+    return fastest, slowest, not fastest <= asked <= slowest, said
 
 
 def _search(

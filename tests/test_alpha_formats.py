@@ -87,6 +87,13 @@ def test_a_dict_of_the_one_cell_of_nasbench201() -> None:
     labels = {f"cell/{source}_{node}": (source, node) for source, node in CELL_EDGES}
     theirs = {f"cell/{source}_{node}": row for (source, node), row in major.items()}
     assert penalty(theirs, CELLS, edges=labels) == penalty([alpha], CELLS)
+    from_one = {(source + 1, node + 1): row for (source, node), row in major.items()}
+    ours = {(source + 1, node + 1): (source, node) for source, node in CELL_EDGES}
+    assert penalty(from_one, CELLS, edges=ours) == penalty([alpha], CELLS)
+    with pytest.raises(UsageError, match="lack the edges 0->1"):
+        penalty(from_one, CELLS)
+    with pytest.raises(UsageError, match="matrices whose rows have none"):
+        penalty([alpha], CELLS, edges=ours)
 
 
 @every_space

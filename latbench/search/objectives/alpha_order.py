@@ -42,12 +42,12 @@ class AlphaOrder:
         shapes: Sequence[tuple[int, ...]],
         *,
         operations: Sequence[str] | None,
-        edges: Sequence[Edge] | Mapping[str, Edge] | None,
+        edges: Sequence[Edge] | Mapping[Edge, Edge] | None,
         names: Mapping[str, str] | None,
     ) -> None:
         self._labels: dict[str, str] = {}
         if isinstance(edges, Mapping):
-            self._labels, edges = {key: label(edge) for key, edge in edges.items()}, None
+            self._labels, edges = {label(key): label(edge) for key, edge in edges.items()}, None
         own_edges, own_operations = order_of(space, shapes)
         theirs = own_operations if operations is None else list(operations)
         if strangers := set(names or {}) - set(theirs):
@@ -74,9 +74,15 @@ class AlphaOrder:
         """Return a matrix for each cell, in the loop's order.
 
         Raises:
-            UsageError: a row is missing, unknown or there twice, or there is not one entry for each cell.
+            UsageError: a row is missing, unknown or there twice, there is not one entry for each cell, or rows have no
+                labels where `edges` says what labels mean.
         """
-        if are_matrices(alphas) and not self._labels:
+        if are_matrices(alphas):
+            if self._labels:
+                raise UsageError(
+                    "edges= says what labels mean, and these alphas are matrices whose rows have none: give a dict by "
+                    "label, or edges= as a list in the order of the rows"
+                )
             return [torch.as_tensor(each) for each in alphas]
         return as_matrices(alphas, self._cells, self._edges, self._labels)
 

@@ -109,7 +109,7 @@ class LatencyLoss(nn.Module):
         temperature: float = 1.0,
         relaxation: Relaxation[Any] | None = None,
         operations: Sequence[str] | None = None,
-        edges: Sequence[Edge] | Mapping[str, Edge] | None = None,
+        edges: Sequence[Edge] | Mapping[Edge, Edge] | None = None,
         names: Mapping[str, str] | None = None,
         kind: Kind | None = None,
     ) -> None:

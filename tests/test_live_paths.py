@@ -53,6 +53,13 @@ def test_what_is_pruned_is_not_what_makes_it_alive() -> None:
         SPACE.relaxation().derive([alpha])
 
 
+def test_an_infinite_logit_is_no_choice() -> None:
+    alpha = torch.zeros(6, 5)
+    alpha[0, 3] = torch.inf
+    with pytest.raises(UsageError, match=r"NaN or \+inf"):
+        SPACE.relaxation().derive([alpha])
+
+
 @dataclass(frozen=True)
 class Wired(ChoiceSpace):
     """A width, and a graph of three edges."""

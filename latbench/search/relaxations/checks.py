@@ -39,11 +39,13 @@ def check_derivable(parameters: Sequence[Tensor], shapes: Sequence[tuple[int, ..
 
     Raises:
         ShapeError: the shapes are not `shapes`.
-        UsageError: the parameters hold NaN.
+        UsageError: the parameters hold NaN or +inf, whose softmax is NaN.
     """
     check_parameters(parameters, shapes)
-    if any(parameter.isnan().any() for parameter in parameters):
-        raise UsageError("the parameters hold NaN: a search diverged; lower its learning rate, and start it again")
+    if any((parameter.isnan() | parameter.isposinf()).any() for parameter in parameters):
+        raise UsageError(
+            "the parameters hold NaN or +inf: a search diverged; start it again with a lower learning rate"
+        )
 
 
 def check_drawable(encoding: Tensor, n: int) -> None:
